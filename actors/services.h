@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* services: what one worker's product parts share: worker_user(worker) points to it. Made by server.c, owner worker only but
+ * for the process-wide pointers, which are fixed after start. */
+#ifndef CIRANDA_ACTORS_SERVICES_H
+#define CIRANDA_ACTORS_SERVICES_H
+
+#include <stdbool.h>
+
+#include "runtime/msg.h"
+
+struct api;
+struct config;
+struct directory;
+struct fetch_client;
+struct http_server;
+struct journal;
+struct providers;
+struct server;
+struct worker;
+
+struct services {
+    /* process-wide, fixed after start */
+    struct server *server;
+    struct journal *journal;
+    struct providers *providers;        /* llm/provider.h: breakers and permits */
+    const struct actor_id *directories; /* one a worker */
+    struct actor_id dead_letters;
+    /* this worker's */
+    struct worker *worker;
+    struct config *config; /* the present one; a turn that began keeps a reference to its own */
+    struct fetch_client *fetch;
+    struct directory *directory;
+    struct http_server *http;
+    struct api *api;
+    bool is_draining;
+};
+
+#endif
