@@ -5,8 +5,8 @@
  * column and key. Levels: built-in defaults < YAML file < CIRANDA__SECTION__KEY variables < flags.
  * Secrets (api_key_file, api_key from a variable) are never printed: "***".
  */
-#ifndef CIRANDA_ACTORS_CONFIG_H
-#define CIRANDA_ACTORS_CONFIG_H
+#ifndef CIRANDA_ACTORS_CONFIG_CONFIG_H
+#define CIRANDA_ACTORS_CONFIG_CONFIG_H
 
 #include <stdbool.h>
 #include <stdint.h>
