@@ -46,4 +46,9 @@ MUST_USE enum err log_start(struct error *error); /* the logger thread */
 void log_stop(void);                              /* writes out what is queued, within 1 s */
 uint64_t log_dropped_count(void);
 
+/* Sends every line (with its newline) to `sink` instead of stderr: the simulation's log, tests. NULL: back to stderr.
+ * Thread: none other may log meanwhile. */
+typedef void log_sink_fn(void *context, struct slice line);
+void log_set_sink(log_sink_fn *sink, void *context);
+
 #endif

@@ -28,6 +28,8 @@ void metrics_add(struct metric metric, uint64_t amount);
 void metrics_set(struct metric metric, int64_t value); /* gauge: the sum over the workers' cells is shown */
 void metrics_observe_ns(struct metric metric, uint64_t ns);
 void metrics_write_text(struct buffer *out);
+/* Resident memory, descriptors, processor time and uptime since `start_ns` (clock_mono_ns). Reads /proc: some 100 us. */
+void metrics_write_process(struct buffer *out, uint64_t start_ns);
 uint64_t metrics_read(struct metric metric); /* sum of cells; tests */
 void metrics_reset(void);                    /* simulation: a new server in the same process */
 
