@@ -47,7 +47,8 @@ bool event_type_is_said(enum event_type type);
 void event_record_encode(struct buffer *out, const struct event *events, uint32_t count);
 
 /* Calls `on_event` for each event with version first_version, +1, ...; slices point into `data`. Unknown fields are kept out,
- * unknown event types are ERR_STORAGE_FORMAT (a newer build wrote them). Returns: ERR_STORAGE_CORRUPT when it is no record. */
+ * unknown event types are ERR_STORAGE_FORMAT (a newer build wrote them). Returns: ERR_STORAGE_CORRUPT when it is no record,
+ * maybe after some of its events: what they built is thrown away; or the first failure of `on_event`. */
 MUST_USE enum err event_record_decode(struct slice data, uint64_t first_version,
                                       enum err (*on_event)(void *context, const struct event *event), void *context);
 
@@ -57,5 +58,7 @@ struct event_envelope {
     struct slice tenant, conversation, customer_id;
 };
 void event_write_json(struct buffer *out, const struct event *event, const struct event_envelope *envelope);
+/* "2026-11-20T10:30:28.123Z", quotes included. */
+void event_write_time(struct buffer *out, uint64_t wall_ms);
 
 #endif
