@@ -8,11 +8,14 @@
  *
  * Invariants
  *  H1  A request reaches the handler whole (body included, at most body_bytes_max) or not at all; after the first byte that
- *      breaks the grammar nothing of that connection is interpreted any more.
+ *      breaks the grammar nothing of that connection is interpreted any more. A refusal is answered after what is open
+ *      before it, and ends the connection.
  *  H2  Answers leave in the order of their requests; at most 32 exchanges of a connection are open, then reading stops.
  *  H3  Each exchange ends exactly once: by http_respond, by http_stream_end, or by on_gone.
  *  H4  At most one send is in flight a socket; what gathers meanwhile leaves in one send.
- *  H5  A reader that leaves more than send_bytes_max unread is closed (SSE resumes by id).
+ *  H5  A reader of a stream that leaves more than send_bytes_max unread is closed (SSE resumes by id); while whole answers
+ *      of that many bytes wait for their reader, no further request of the connection is read.
+ *  H6  A peer that has finished sending (half-close) still gets its answers; a stream that had begun before counts as gone.
  */
 #ifndef CIRANDA_NET_HTTP_SERVER_H
 #define CIRANDA_NET_HTTP_SERVER_H
@@ -20,36 +23,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "net/http_request.h"
 #include "runtime/error.h"
 #include "runtime/slice.h"
 
 struct worker;
 struct http_server;
-
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_OPTIONS, HTTP_PATCH, HTTP_METHOD_COUNT };
-
-struct http_header {
-    struct slice name, value;
-}; /* value trimmed of blanks */
-
-enum { HTTP_HEADERS_MAX = 100 };
-
-/* Lent for the call of on_request; every slice points into the connection's buffers. */
-struct http_request {
-    enum http_method method;
-    struct slice path;  /* decoded once, checked: no "..", no %2f, no control bytes, no backslash */
-    struct slice query; /* raw, after '?', without it */
-    struct slice body;
-    const struct http_header *headers;
-    uint32_t header_count;
-    uint64_t received_ns; /* worker clock when its last byte was there */
-};
-
-/* Case-insensitive; {NULL,0} when absent. The parser has refused duplicates of headers that must be single. */
-struct slice http_request_header(const struct http_request *request, const char *name);
-/* The decoded value of `name` in the query into `buffer`. Returns: ERR_NOT_FOUND; ERR_INVALID (bad escape, given twice, does not fit). */
-MUST_USE enum err http_request_query(const struct http_request *request, const char *name, char *buffer, size_t size,
-                                     struct slice *ret_value);
 
 /* Names one exchange for later; stale ids are harmless. */
 struct http_exchange_id {
@@ -73,8 +52,9 @@ struct http_handler {
     /* The peer is gone before the exchange ended; its id is stale from now on. */
     void (*on_gone)(void *context, struct http_server *server, struct http_exchange_id exchange);
     /* Body of a refusal made by the server itself (400, 408, 413, ...): writes a problem document for (status, reason) into
-     * `buffer`, returns its size. Also told the trace id it invented through the headers it adds: see http_problem. */
-    size_t (*write_refusal)(void *context, int status, const char *reason, char *buffer, size_t size);
+     * `buffer`, returns its size. `trace_id` is the 32 hexadecimal digits of the answer's X-Trace-Id. NULL: no body. */
+    size_t (*write_refusal)(void *context, int status, const char *reason, const char *trace_id, char *buffer,
+                            size_t size);
 };
 
 struct http_server_options {
