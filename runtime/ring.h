@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ring: every I/O operation of a worker, completion by completion. With clock.h this is the seam.
  *
- * Two implementations, chosen by the linker: ring_uring.c (the kernel's io_uring) and ring_sim.c (a seeded, single-threaded
- * simulation of it, see ring_sim.h). Not for files: the journal does its own I/O on its own thread through SQLite's VFS.
+ * ring.c keeps the operations; beneath it one of two kernels, chosen by the linker (ring_kernel.h): ring_uring.c (io_uring)
+ * and ring_sim.c (a seeded, single-threaded simulation of it, see ring_sim.h), so that simulation runs the very bookkeeping
+ * that production runs. Not for files: the journal does its own I/O on its own thread through SQLite's VFS.
  *
  * Life: ring_create on the thread that will step it; ring_start_x(op); ring_step until done; ring_destroy.
  *
@@ -40,7 +41,7 @@ struct ring_options {
 struct ring_completion {
     int32_t result;  /* as io_uring: >= 0 bytes / descriptor / poll mask, < 0 negated errno */
     bool more;       /* the operation is still armed; false exactly once, at its end */
-    bool has_buffer; /* a receive with data: give it back with ring_buffer_return(buffer_id) */
+    bool has_buffer; /* a receive with data (then `more` is true): give it back with ring_buffer_return(buffer_id) */
     uint16_t buffer_id;
     const char *data; /* the received bytes, `result` of them, valid until returned */
 };
@@ -50,11 +51,14 @@ typedef void ring_complete_fn(struct ring_op *op, const struct ring_completion *
 /* Embed it; find the owner with container_of. Zeroed is valid and idle. Fields are private but on_complete. */
 struct ring_op {
     ring_complete_fn *on_complete;
-    struct ring_op *next; /* ring: waiting-for-SQE list or ENOBUFS list */
-    uint32_t slot;        /* index into the ring's table; 0 when idle */
+    struct ring_op *next, *previous; /* the one list of the ring that `state` names */
+    uint32_t slot;                   /* of its submission while the kernel has it; else 0 */
+    int32_t result;                  /* of an operation that the ring itself ended */
+    int fd;
     uint8_t kind;
     uint8_t state;
-    int fd;
+    bool is_poll_first;   /* armed again for want of buffers: the first attempt would be in vain */
+    bool is_cancel_by_fd; /* the cancel by user_data answered ENOENT for a live operation */
     union {
         struct {
             const struct iovec *vectors;
@@ -63,11 +67,7 @@ struct ring_op {
         struct {
             uint32_t events;
         } poll;
-        struct {
-            struct ring_op *target;
-        } cancel;
     } u;
-    struct msghdr *header; /* ring_uring: for vectored sends */
 };
 
 /* Thread: the one that will step it (SINGLE_ISSUER). Returns: ERR_RING_UNAVAILABLE with likely cause and remedy in `error`
@@ -120,7 +120,7 @@ void ring_get_stats(const struct ring *ring, struct ring_stats *ret_stats);
 struct ring_probe {
     bool is_available;
     char kernel[64];
-    char reason[256]; /* why not, with the remedy, when !is_available */
+    char reason[512]; /* why not, with the remedy, when !is_available */
     bool has_defer_taskrun, has_multishot_recv, has_multishot_accept, has_buffer_ring;
 };
 void ring_get_probe(struct ring_probe *ret_probe);
