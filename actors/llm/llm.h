@@ -70,7 +70,7 @@ struct model_done {
     uint64_t token;
     enum err code; /* OK; ERR_BREAKER_OPEN (never sent), ERR_CONNECT, ERR_TIMEOUT, ERR_TLS, ERR_PROTOCOL (malformed),
                                 ERR_PEER_CLOSED (cut), ERR_LIMIT, ERR_INVALID (4xx: do not retry), ERR_BUSY (429, 503, 529),
-                                ERR_CANCELLED */
+                                ERR_CANCELLED; ERR_NO_MEMORY, ERR_SHUTDOWN */
     int http_status;
     bool was_sent;     /* false: the provider saw nothing */
     struct slice text; /* complete, or what had come */
@@ -79,6 +79,7 @@ struct model_done {
 };
 
 MUST_USE enum err providers_create(struct runtime *runtime, struct providers **ret_providers, struct error *error);
+/* After runtime_destroy: frees the gateways' memory too. Accepts NULL. */
 void providers_destroy(struct providers *providers);
 /* Worker 0, before the gateways start; again after a reload with the new configuration (Thread: worker 0's). */
 MUST_USE enum err providers_start(struct providers *providers, struct worker *worker, struct config *config,
@@ -87,7 +88,10 @@ void providers_reload(struct providers *providers, struct worker *worker, struct
 MUST_USE enum err llm_gateway_start(struct worker *worker, struct services *services, struct error *error);
 struct actor_id llm_gateway(const struct services *services);
 
+/* Copies the texts and takes a reference of its own to fill->config. NULL: over the memory cap. */
 struct model_call *model_call_create(struct worker *worker, const struct model_call *fill);
+/* For a call that was not sent: gives its reference back too. Nulls *call; accepts NULL inside. */
+void model_call_destroy(struct worker *worker, struct model_call **call);
 
 /* Advisory, any thread: would a call be refused now? Then *ret_retry_after_ms. */
 bool providers_is_open(const struct providers *providers, int provider, uint64_t *ret_retry_after_ms);
