@@ -17,6 +17,9 @@
 #include "runtime/error.h"
 #include "runtime/slice.h"
 
+/* jansson, which some programs link too, has functions of the same names: ours must not stand in for them. */
+#pragma GCC visibility push(hidden)
+
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 enum { JSON_DEPTH_MAX = 32, JSON_OPEN_KEYS_MAX = 1024 };
 
@@ -64,5 +67,7 @@ void json_write_string(struct buffer *out,
 void json_write_integer(struct buffer *out, int64_t value);
 void json_write_unsigned(struct buffer *out, uint64_t value);
 void json_write_key(struct buffer *out, const char *key, bool *is_first); /* comma when needed, "key": */
+
+#pragma GCC visibility pop
 
 #endif
