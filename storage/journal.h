@@ -19,9 +19,9 @@
  *  J7  One process at a time: an exclusive lock on the data directory (ERR_STORAGE_LOCKED), a format number in it
  *      (ERR_STORAGE_FORMAT).
  *
- * Record n of a key carries `back`: the offsets of the records n-1, (n-1) minus its lowest set bit, and so on (the chain of a
- * Fenwick tree, Fenwick 1994), so that any version is found from the head in O(log n) reads without an index; an index would
- * cost four times the CPU an append (docs/STORAGE.md).
+ * Record n of a key carries `back`: the places of the records n-1, (n-1) minus its lowest set bit, and so on (the chain of a
+ * Fenwick tree, Fenwick 1994; chain.h), so that any version is found from the head in O(log n) reads without an index; an
+ * index would cost four times the CPU an append (docs/STORAGE.md).
  */
 #ifndef CIRANDA_STORAGE_JOURNAL_H
 #define CIRANDA_STORAGE_JOURNAL_H
@@ -36,7 +36,18 @@
 struct runtime;
 struct journal;
 
-enum { JOURNAL_BACK_MAX = 28, JOURNAL_KEY_BYTES_MAX = 200, JOURNAL_OWNER_BYTES_MAX = 79 };
+enum {
+    JOURNAL_BACK_MAX = 28, /* a key has at most 2^28 - 1 records: a path has one place a set bit */
+    JOURNAL_KEY_BYTES_MAX = 200,
+    JOURNAL_OWNER_BYTES_MAX = 79,
+    JOURNAL_RECORD_BYTES_MAX = 1 << 20,
+    JOURNAL_SNAPSHOT_BYTES_MAX = 16 << 20,
+};
+
+/* Where a record is, and the last version it covers. */
+struct journal_back {
+    uint64_t offset, last_version;
+};
 
 /* Where a key's records end. The conversation keeps one; it is lent to the journal while appends are in flight (only the
  * writer thread touches it then) and comes back advanced. Zeroed: a key without records. */
@@ -45,7 +56,7 @@ struct journal_head {
     uint64_t offset;  /* of the last record; 0: none */
     uint32_t record_count;
     uint32_t back_count;
-    uint64_t back[JOURNAL_BACK_MAX]; /* chain for the next record */
+    struct journal_back back[JOURNAL_BACK_MAX]; /* chain for the next record, oldest first; private to chain.c */
 };
 
 /* What listings show; kept with the head. */
@@ -77,10 +88,12 @@ struct journal_append {
     uint64_t expected_version; /* version of the head when the appends before this one are done; else ERR_STALE */
     uint32_t event_count;      /* >= 1; the record covers versions expected+1 .. expected+event_count */
     struct journal_summary summary;
-    struct slice data; /* the record; at most 1 MiB, else ERR_LIMIT */
-    enum err result;   /* answer: OK, ERR_STALE, ERR_LIMIT, ERR_STORAGE_FULL, ERR_STORAGE_FAILED, ERR_SHUTDOWN */
-    uint64_t offset;   /* answer */
-    void *context;     /* the caller's */
+    struct slice data; /* the record; at most JOURNAL_RECORD_BYTES_MAX, else ERR_LIMIT */
+    /* answer: OK; ERR_STALE, ERR_INVALID (no key, no events), ERR_LIMIT: refused alone, the rest of its group goes on;
+     * ERR_STORAGE_FULL, ERR_NO_MEMORY, ERR_BUSY: not written, may be tried again; ERR_STORAGE_FAILED, ERR_SHUTDOWN */
+    enum err result;
+    uint64_t offset; /* answer */
+    void *context;   /* the caller's */
 };
 
 struct journal_record {
@@ -93,7 +106,7 @@ struct journal_record {
 struct journal_load {
     struct msg msg;
     struct slice key;
-    enum err result; /* OK, ERR_NOT_FOUND, ERR_STORAGE_CORRUPT, ERR_STORAGE_FAILED, ERR_SHUTDOWN */
+    enum err result; /* OK, ERR_NOT_FOUND, ERR_STORAGE_CORRUPT, ERR_STORAGE_FAILED, ERR_NO_MEMORY, ERR_SHUTDOWN */
     struct journal_head head;
     struct journal_summary summary;
     uint64_t snapshot_version; /* 0: none */
@@ -132,6 +145,7 @@ struct journal_list {
     struct slice owner; /* empty: any */
     bool only_open;
     uint32_t item_count_max; /* 1..1000 */
+    /* Also ERR_STORAGE_FULL and ERR_STORAGE_FAILED: heads that are only in memory could not be written first. */
     enum err result;
     struct journal_list_item *items;
     uint32_t item_count;
@@ -144,18 +158,19 @@ struct journal_list {
 struct journal_save {
     struct msg msg;
     struct slice key;
-    uint64_t version; /* of the state it holds; never newer than the head */
-    struct slice data;
-    enum err result;
+    uint64_t version;  /* of the state it holds; newer than the head: ERR_STALE; no such key: ERR_NOT_FOUND */
+    struct slice data; /* at most JOURNAL_SNAPSHOT_BYTES_MAX, else ERR_LIMIT */
+    enum err result;   /* else as an append's */
     void *context;
 };
 
 /* Overwrites the bytes of all records of a key, its snapshot and its summary, durably; the key is then unknown and may start
- * again at version 1. */
+ * again at version 1. ERR_BUSY: unknown already, but a long reader keeps old pages alive: erase once more. OK also for a key
+ * that does not exist. */
 struct journal_erase {
     struct msg msg;
     struct slice key;
-    struct journal_head *head; /* lent; zeroed by the answer */
+    struct journal_head *head; /* lent; zeroed by the answer; may be NULL */
     enum err result;
     void *context;
 };
@@ -171,7 +186,9 @@ struct journal_scan_item {
 struct journal_scan {
     struct msg msg;
     uint64_t after_offset;
-    uint32_t item_count_max;
+    uint32_t item_count_max; /* 1..10000; the answer also ends at about 4 MiB */
+    /* ERR_STORAGE_CORRUPT: the items before the damaged record, and after_offset moved to it: who submits again goes on behind
+     * it and has decided so. */
     enum err result;
     struct journal_scan_item *items;
     uint32_t item_count;
@@ -195,9 +212,10 @@ struct journal_options {
 MUST_USE enum err journal_open(const struct journal_options *options, struct runtime *runtime,
                                struct journal **ret_journal, struct error *error);
 MUST_USE enum err journal_start(struct journal *journal, struct error *error); /* the two threads */
-/* Commits what is queued, writes the heads, closes. Later submits are answered ERR_SHUTDOWN. Accepts NULL. */
+/* Commits what is queued, writes the heads, frees. Submits that race with it are answered ERR_SHUTDOWN; there must be none
+ * once it has returned. Thread: the one that opened. Accepts NULL. */
 void journal_close(struct journal *journal);
-/* As a crash: frees everything, writes nothing. For the simulation. Accepts NULL. */
+/* As a crash: writes nothing, frees everything; what was queued comes back ERR_SHUTDOWN. For the simulation. Accepts NULL. */
 void journal_abandon(struct journal *journal);
 
 /* Thread: any worker's. Never blocks, never fails: the verdict is in the answer. */

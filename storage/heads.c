@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* heads: see heads.h. A chained hash of entries that never move, from slabs. The hash is keyed with random numbers, since
+ * clients choose conversation ids. Bound: as many entries as records may stand behind heads_offset (tail_records_max and a
+ * half, 370 bytes each). */
+#include "storage/heads.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "runtime/assert.h"
+#include "runtime/clock.h"
+
+enum { SLAB_ENTRIES = 256, BUCKETS_MIN = 1024 };
+
+struct slab {
+    struct slab *next;
+    struct head_entry entries[SLAB_ENTRIES];
+};
+
+struct sweep_item {
+    uint64_t
+        rank; /* the key's eight bytes behind what all keys of the sweep have in common: decides nearly every comparison */
+    struct head_entry *entry;
+};
+
+struct heads {
+    pthread_mutex_t lock;
+    uint64_t seed[2];
+    struct head_entry **buckets;
+    uint32_t bucket_count; /* power of two */
+    uint32_t entry_count;
+    /* writer only */
+    uint32_t dirty_count;
+    struct head_entry *free_list;
+    struct slab *slabs;
+    struct sweep_item *sweep;
+    uint32_t sweep_count, sweep_position, sweep_capacity;
+    uint64_t sweep_floor;
+    bool is_sweeping;
+};
+
+static uint64_t hash_mix(uint64_t a, uint64_t b)
+{
+    __extension__ unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* A folded multiplication for each eight bytes (the manner of wyhash), keyed. */
+static uint64_t hash_key(const struct heads *heads, struct slice key)
+{
+    uint64_t hash = heads->seed[0] ^ key.size;
+    for (size_t at = 0; at < key.size; at += 8) {
+        uint64_t word = 0;
+        memcpy(&word, key.data + at, key.size - at < 8 ? key.size - at : 8);
+        hash = hash_mix(hash ^ word, heads->seed[1]);
+    }
+    return hash_mix(hash, heads->seed[1] ^ UINT64_C(0x9e3779b97f4a7c15));
+}
+
+enum err heads_create(struct heads **ret_heads)
+{
+    struct heads *heads = calloc(1, sizeof *heads);
+    if (!heads)
+        return ERR_NO_MEMORY;
+    heads->buckets = calloc(BUCKETS_MIN, sizeof *heads->buckets);
+    if (!heads->buckets) {
+        free(heads);
+        return ERR_NO_MEMORY;
+    }
+    heads->bucket_count = BUCKETS_MIN;
+    heads->seed[0] = clock_random_u64();
+    heads->seed[1] = clock_random_u64() | 1;
+    pthread_mutex_init(&heads->lock, NULL);
+    *ret_heads = heads;
+    return OK;
+}
+
+void heads_destroy(struct heads *heads)
+{
+    if (!heads)
+        return;
+    while (heads->slabs) {
+        struct slab *slab = heads->slabs;
+        heads->slabs = slab->next;
+        free(slab);
+    }
+    pthread_mutex_destroy(&heads->lock);
+    free(heads->sweep);
+    free(heads->buckets);
+    free(heads);
+}
+
+static struct head_entry **bucket_of(const struct heads *heads, uint64_t hash)
+{
+    return &heads->buckets[hash & (heads->bucket_count - 1)];
+}
+
+static struct head_entry *find(const struct heads *heads, struct slice key)
+{
+    uint64_t hash = hash_key(heads, key);
+    struct head_entry *entry = *bucket_of(heads, hash);
+    while (entry && (entry->hash != hash || entry->key_size != key.size || memcmp(entry->key, key.data, key.size) != 0))
+        entry = entry->next;
+    return entry;
+}
+
+struct head_entry *heads_find(struct heads *heads, struct slice key)
+{
+    return find(heads, key); /* no lock: only this thread changes anything (H2) */
+}
+
+bool heads_peek(struct heads *heads, struct slice key, struct record_head *ret_head)
+{
+    const struct head_entry *entry = find(heads, key);
+    if (!entry)
+        return false;
+    *ret_head = (struct record_head){.key = key,
+                                     .offset = entry->offset,
+                                     .version = entry->version,
+                                     .record_count = entry->record_count,
+                                     .summary = entry->summary};
+    return true;
+}
+
+/* Twice the buckets when there is an entry for each. Failing is harmless: the chains get longer. */
+static void grow(struct heads *heads)
+{
+    uint32_t count = heads->bucket_count * 2;
+    struct head_entry **buckets = calloc(count, sizeof *buckets), **old = heads->buckets;
+    if (!buckets)
+        return;
+    heads_lock(heads);
+    for (uint32_t i = 0; i < heads->bucket_count; i++) {
+        for (struct head_entry *entry = old[i], *next; entry; entry = next) {
+            next = entry->next;
+            entry->next = buckets[entry->hash & (count - 1)];
+            buckets[entry->hash & (count - 1)] = entry;
+        }
+    }
+    heads->buckets = buckets;
+    heads->bucket_count = count;
+    heads_unlock(heads);
+    free(old);
+}
+
+static struct head_entry *take_free(struct heads *heads)
+{
+    if (!heads->free_list) {
+        struct slab *slab = malloc(sizeof *slab);
+        if (!slab)
+            return NULL;
+        slab->next = heads->slabs;
+        heads->slabs = slab;
+        for (uint32_t i = 0; i < SLAB_ENTRIES; i++) {
+            slab->entries[i].next = heads->free_list;
+            heads->free_list = &slab->entries[i];
+        }
+    }
+    struct head_entry *entry = heads->free_list;
+    heads->free_list = entry->next;
+    return entry;
+}
+
+struct head_entry *heads_add(struct heads *heads, struct slice key, const struct record_head *row)
+{
+    ASSERT(key.size > 0 && key.size <= JOURNAL_KEY_BYTES_MAX);
+    ASSERT_SLOW(!find(heads, key));
+    struct head_entry *entry = take_free(heads);
+    if (!entry)
+        return NULL;
+    if (heads->entry_count >= heads->bucket_count)
+        grow(heads);
+    memset(entry, 0, offsetof(struct head_entry, key));
+    memcpy(entry->key, key.data, key.size);
+    entry->key_size = (uint8_t)key.size;
+    entry->hash = hash_key(heads, key);
+    entry->is_dirty = false;
+    entry->group = 0;
+    if (row) {
+        entry->offset = row->offset;
+        entry->version = row->version;
+        entry->record_count = row->record_count;
+        entry->summary = row->summary;
+    }
+    struct head_entry **bucket = bucket_of(heads, entry->hash);
+    heads_lock(heads);
+    entry->next = *bucket;
+    *bucket = entry;
+    heads_unlock(heads);
+    heads->entry_count++;
+    return entry;
+}
+
+void heads_lock(struct heads *heads)
+{
+    pthread_mutex_lock(&heads->lock);
+}
+
+void heads_unlock(struct heads *heads)
+{
+    pthread_mutex_unlock(&heads->lock);
+}
+
+void heads_publish(struct heads *heads, struct head_entry *entry, uint64_t offset, uint64_t version,
+                   uint32_t record_count, const struct journal_summary *summary)
+{
+    entry->offset = offset;
+    entry->version = version;
+    entry->record_count = record_count;
+    entry->summary = summary ? *summary : (struct journal_summary){0};
+    heads->dirty_count += !entry->is_dirty;
+    entry->is_dirty = true;
+}
+
+uint32_t heads_dirty_count(const struct heads *heads)
+{
+    return heads->dirty_count;
+}
+
+/* ---- the sweep -------------------------------------------------------------------------------------------------------- */
+
+static struct slice entry_key(const struct head_entry *entry)
+{
+    return slice_of(entry->key, entry->key_size);
+}
+
+static int compare_items(const void *left, const void *right)
+{
+    const struct sweep_item *a = left, *b = right;
+    if (a->rank != b->rank)
+        return a->rank < b->rank ? -1 : 1;
+    struct slice x = entry_key(a->entry), y = entry_key(b->entry);
+    int order = memcmp(x.data, y.data, x.size < y.size ? x.size : y.size);
+    return order ? order : (x.size > y.size) - (x.size < y.size);
+}
+
+static size_t common_prefix(struct slice a, struct slice b, size_t size_max)
+{
+    size_t size = 0;
+    while (size < size_max && size < a.size && size < b.size && a.data[size] == b.data[size])
+        size++;
+    return size;
+}
+
+static uint64_t rank_of(struct slice key, size_t skip)
+{
+    uint64_t rank = 0;
+    for (size_t i = skip; i < skip + 8; i++)
+        rank = rank << 8 | (i < key.size ? (uint8_t)key.data[i] : 0);
+    return rank;
+}
+
+enum err heads_sweep_start(struct heads *heads, uint64_t floor)
+{
+    ASSERT(!heads->is_sweeping);
+    if (heads->sweep_capacity < heads->entry_count) {
+        uint32_t capacity = heads->entry_count + heads->entry_count / 2;
+        struct sweep_item *items = realloc(heads->sweep, capacity * sizeof *items);
+        if (!items)
+            return ERR_NO_MEMORY;
+        heads->sweep = items;
+        heads->sweep_capacity = capacity;
+    }
+    uint32_t count = 0;
+    size_t shared = JOURNAL_KEY_BYTES_MAX;
+    /* Clean entries are swept as well: they leave with the rest, and their rows are written as they are. */
+    for (uint32_t i = 0; i < heads->bucket_count; i++) {
+        for (struct head_entry *entry = heads->buckets[i]; entry; entry = entry->next) {
+            heads->sweep[count++].entry = entry;
+            shared = common_prefix(entry_key(heads->sweep[0].entry), entry_key(entry), shared);
+        }
+    }
+    ASSERT(count == heads->entry_count);
+    for (uint32_t i = 0; i < count; i++)
+        heads->sweep[i].rank = rank_of(entry_key(heads->sweep[i].entry), shared);
+    qsort(heads->sweep, count, sizeof *heads->sweep, compare_items);
+    heads->sweep_count = count;
+    heads->sweep_position = 0;
+    heads->sweep_floor = floor;
+    heads->is_sweeping = true;
+    return OK;
+}
+
+bool heads_sweep_is_active(const struct heads *heads)
+{
+    return heads->is_sweeping;
+}
+
+uint64_t heads_sweep_floor(const struct heads *heads)
+{
+    return heads->sweep_floor;
+}
+
+uint32_t heads_sweep_left(const struct heads *heads)
+{
+    return heads->sweep_count - heads->sweep_position;
+}
+
+struct record_head heads_sweep_peek(const struct heads *heads, uint32_t index)
+{
+    ASSERT(index < heads_sweep_left(heads));
+    const struct head_entry *entry = heads->sweep[heads->sweep_position + index].entry;
+    return (struct record_head){.key = entry_key(entry),
+                                .offset = entry->offset,
+                                .version = entry->version,
+                                .record_count = entry->record_count,
+                                .summary = entry->summary};
+}
+
+static void remove_entry(struct heads *heads, struct head_entry *entry)
+{
+    struct head_entry **link = bucket_of(heads, entry->hash);
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    entry->next = heads->free_list;
+    heads->free_list = entry;
+    heads->entry_count--;
+}
+
+void heads_sweep_advance(struct heads *heads, uint32_t count, uint64_t group)
+{
+    ASSERT(heads->is_sweeping && count <= heads_sweep_left(heads));
+    heads_lock(heads);
+    for (uint32_t i = 0; i < count; i++) {
+        struct head_entry *entry = heads->sweep[heads->sweep_position++].entry;
+        heads->dirty_count -= entry->is_dirty;
+        entry->is_dirty = false;
+        if (entry->group != group)
+            remove_entry(heads, entry);
+    }
+    heads_unlock(heads);
+    heads->is_sweeping = heads->sweep_position < heads->sweep_count;
+}

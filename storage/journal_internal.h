@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* journal_internal: what journal.c (life, submission), journal_writer.c (groups, sweeps, erasure) and journal_reader.c (loads,
+ * pages, listings) share.
+ *
+ * Two threads and two lanes. Locks: the one of heads.h, and what the engine has inside; nothing else is shared but counters.
+ */
+#ifndef CIRANDA_STORAGE_JOURNAL_INTERNAL_H
+#define CIRANDA_STORAGE_JOURNAL_INTERNAL_H
+
+#include <pthread.h>
+
+#include "runtime/buffer.h"
+#include "storage/backend.h"
+#include "storage/chain.h"
+#include "storage/data_directory.h"
+#include "storage/heads.h"
+#include "storage/journal.h"
+#include "storage/lane.h"
+
+enum {
+    WORKERS_MAX = 64,        /* worker.h */
+    READ_BATCH_MAX = 32,     /* requests a read transaction: longer ones hold up checkpoints and the first answers */
+    READ_BYTES_MAX = 4 << 20 /* of a page or a scan */
+};
+
+/* Answers on their way home: one chain and at most one wake a worker. */
+struct answers {
+    uint64_t workers; /* bit set: which chains are not empty */
+    struct msg_queue chains[WORKERS_MAX];
+};
+
+/* One request of a group. */
+struct group_item {
+    struct msg *msg;
+    struct head_entry *entry;
+    bool is_refused;            /* alone, and has its result */
+    bool is_applied;            /* part of the transaction */
+    struct journal_head before; /* of an append: the lent head, as far as its path goes */
+};
+
+struct writer {
+    struct msg_queue queue;
+    struct msg_queue lists; /* wait until the heads are written up to lists_floor */
+    uint64_t lists_floor;
+    uint64_t group; /* number of the present one, from 1 */
+    struct group_item *items;
+    struct answers answers;
+};
+
+struct reader {
+    struct msg_queue queue;
+    struct buffer rows, bytes; /* of the answer at work */
+    struct answers answers;
+};
+
+/* One thread writes each, any reads. */
+struct journal_counters {
+    ATOMIC(uint64_t) appends, groups, flushes, bytes, full, stale, corrupt_writer;      /* writer */
+    ATOMIC(uint64_t) last_offset, heads_offset, flush_ns_last, flush_ns_max, commit_ns; /* writer */
+    ATOMIC(uint32_t) queued, group_last;                                                /* writer */
+    ATOMIC(uint64_t) loads, reads, corrupt_reader;                                      /* reader */
+};
+
+struct journal {
+    /* fixed after open */
+    const struct backend_type *type;
+    struct backend *backend;
+    struct runtime *runtime;
+    struct heads *heads;
+    struct data_directory directory;
+    uint32_t group_count_max, tail_records_max;
+    void (*on_failed)(void *context, const struct error *error);
+    void *on_failed_context;
+    bool has_threads;
+    pthread_t writer_thread, reader_thread;
+
+    struct writer writer; /* writer thread only */
+    struct reader reader; /* reader thread only */
+
+    /* shared */
+    struct lane write_lane, read_lane;
+    /* Set by close or abandon (release), read by the threads (acquire, lane_wait); without it they would not end. */
+    ATOMIC(bool) is_writer_stopping, is_reader_stopping, is_abandoned;
+    ATOMIC(bool) is_failed, is_full; /* writer; for the others advisory */
+    struct journal_counters counters;
+};
+
+/* ---- journal.c: Thread: any ------------------------------------------------------------------------------------------- */
+void request_set_result(struct msg *msg, enum err result);
+void answers_push(struct answers *answers, struct msg *msg);
+void answers_send(struct journal *journal, struct answers *answers);
+/* To the reader, or refused when that has stopped. */
+void journal_forward_read(struct journal *journal, struct msg *msg);
+
+/* ---- journal_writer.c: Thread: writer, or start-up ---------------------------------------------------------------------- */
+MUST_USE enum err writer_init(struct journal *journal, struct error *error);
+/* Reads the tail behind heads_offset into the heads: all of them are then up to date, the late ones in memory. */
+MUST_USE enum err writer_recover(struct journal *journal, struct error *error);
+/* Commits what is queued, refuses what comes, writes all heads. After it the lane is closed. */
+void writer_finish(struct journal *journal);
+/* Answers all that is queued with `result`; closes the lane. */
+void writer_refuse_all(struct journal *journal, enum err result);
+void writer_deinit(struct journal *journal);
+
+/* ---- journal_reader.c: Thread: reader ----------------------------------------------------------------------------------- */
+void reader_init(struct journal *journal);
+void reader_refuse_all(struct journal *journal, enum err result);
+void reader_deinit(struct journal *journal);
+
+#endif

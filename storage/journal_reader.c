@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* journal_reader: loads, pages, listings and the bus, on the read side of the backend, so that none waits for a flush.
+ *
+ * A step serves up to READ_BATCH_MAX requests in one read transaction. What it may see is fixed by an order: first the heads of
+ * all of them are looked up under the lock of heads.h, then the transaction begins. Whatever the map showed was committed
+ * before; whatever it did not show was in the table before: either way the transaction, younger than both, has it (J5).
+ *
+ * Every row is checked before it is used (J6): its CRC, its key, and that it is the record its successor names. A miss stops
+ * this key's request with ERR_STORAGE_CORRUPT and nothing else.
+ *
+ * An answer is gathered in two growing buffers of the reader's, rows and bytes, then copied into one block for the receiver.
+ */
+#include "storage/journal_internal.h"
+
+#include <stdlib.h>
+
+#include "runtime/assert.h"
+#include "runtime/log.h"
+
+enum { BYTES_KEPT_MAX = 8 << 20 /* of a buffer between answers */ };
+
+#define COUNTER(journal, name) (&(journal)->counters.name)
+
+/* A head as the map showed it before the transaction began. */
+struct peeked {
+    struct msg *msg;
+    bool has_head;
+    struct record_head head;
+};
+
+static enum err corrupt(struct journal *journal, struct slice key, uint64_t offset, const char *what)
+{
+    counter_add(COUNTER(journal, corrupt_reader), 1);
+    LOG(LOG_ERROR, "record_corrupt", LOG_SLICE("key", key), LOG_UINT("offset", offset), LOG_TEXT("reason", what));
+    return ERR_STORAGE_CORRUPT;
+}
+
+/* ---- one record ------------------------------------------------------------------------------------------------------- */
+
+/* The record at a place, checked; and the head as it was before it. Slices live until the next call. */
+static enum err read_checked(struct journal *journal, struct slice key, struct journal_back place,
+                             struct record *ret_record, struct journal_head *ret_before)
+{
+    enum err err = journal->type->read_record(journal->backend, place.offset, ret_record);
+    if (err == ERR_NOT_FOUND)
+        return corrupt(journal, key, place.offset, "missing");
+    if (err == ERR_STORAGE_CORRUPT)
+        return corrupt(journal, key, place.offset, "page");
+    if (err != OK)
+        return err;
+    if (ret_record->crc != record_crc(ret_record))
+        return corrupt(journal, key, place.offset, "checksum");
+    if (!slice_is_equal(ret_record->key, key) || record_last_version(ret_record) != place.last_version ||
+        !chain_decode(ret_record->back, ret_record->number, place.offset, ret_record->first_version, ret_before))
+        return corrupt(journal, key, place.offset, "not the one expected");
+    return OK;
+}
+
+/* Where the key ends: from the map or from the table. */
+static enum err find_last(struct journal *journal, struct slice key, const struct peeked *peeked,
+                          struct journal_back *ret_place)
+{
+    struct record_head head = peeked->head;
+    if (!peeked->has_head) {
+        enum err err = journal->type->read_head(journal->backend, key, &head);
+        if (err != OK)
+            return err == ERR_STORAGE_CORRUPT ? corrupt(journal, key, 0, "page of heads") : err;
+        if (head.crc != record_head_crc(&head))
+            return corrupt(journal, key, 0, "checksum of head");
+    }
+    *ret_place = (struct journal_back){.offset = head.offset, .last_version = head.version};
+    return head.version == 0 ? ERR_NOT_FOUND : OK;
+}
+
+/* ---- gathering -------------------------------------------------------------------------------------------------------- */
+
+static void clear_buffer(struct buffer *buffer)
+{
+    buffer_clear(buffer);
+    if (buffer->capacity > BYTES_KEPT_MAX) {
+        size_t size_max = buffer->size_max;
+        buffer_deinit(buffer);
+        buffer_init(buffer, size_max);
+    }
+}
+
+static void clear_answer(struct reader *reader)
+{
+    clear_buffer(&reader->rows);
+    clear_buffer(&reader->bytes);
+}
+
+/* Records are gathered newest first, as the chain goes. Their `data` holds a position in `bytes` until it lies in the answer. */
+static enum err gather_record(struct reader *reader, const struct record *record)
+{
+    struct journal_record row = {.offset = record->offset,
+                                 .first_version = record->first_version,
+                                 .event_count = record->event_count,
+                                 .data = slice_of((const char *)(uintptr_t)reader->bytes.size, record->data.size)};
+    buffer_append(&reader->rows, &row, sizeof row);
+    buffer_append_slice(&reader->bytes, record->data);
+    return reader->rows.is_overflow || reader->bytes.is_overflow ? ERR_NO_MEMORY : OK;
+}
+
+/* How many of the newest rows do not fit into a page; the oldest always does. */
+static uint32_t rows_over(const struct reader *reader, uint64_t last_version_max)
+{
+    const struct journal_record *rows = (const struct journal_record *)(const void *)reader->rows.data;
+    uint32_t count = (uint32_t)(reader->rows.size / sizeof *rows), kept = 1;
+    size_t bytes = rows[count - 1].data.size;
+    while (kept < count) {
+        const struct journal_record *row = &rows[count - 1 - kept];
+        bytes += row->data.size;
+        if (bytes > READ_BYTES_MAX || row->first_version + row->event_count - 1 > last_version_max)
+            break;
+        kept++;
+    }
+    return count - kept;
+}
+
+/* The newest records of a page, gathered first, are those that its size leaves out. */
+static void shed_newest(struct reader *reader)
+{
+    struct journal_record *rows = (struct journal_record *)(void *)reader->rows.data;
+    uint32_t count = (uint32_t)(reader->rows.size / sizeof *rows), shed = rows_over(reader, UINT64_MAX);
+    uintptr_t bytes = (uintptr_t)rows[shed].data.data;
+    for (uint32_t i = shed; i < count; i++)
+        rows[i].data.data = (const char *)((uintptr_t)rows[i].data.data - bytes);
+    buffer_remove_front(&reader->rows, shed * sizeof *rows);
+    buffer_remove_front(&reader->bytes, bytes);
+}
+
+/* From `record`, already read, back to the one that covers `after_version` + 1. With more than `bytes_max` the newest go. */
+static enum err gather_back(struct journal *journal, struct slice key, struct record *record, struct journal_head *before,
+                            uint64_t after_version, size_t bytes_max)
+{
+    struct reader *reader = &journal->reader;
+    for (;;) {
+        enum err err = gather_record(reader, record);
+        if (err != OK || record->first_version <= after_version + 1)
+            return err;
+        if (reader->bytes.size > bytes_max)
+            shed_newest(reader);
+        uint32_t number = record->number;
+        if ((err = read_checked(journal, key, before->back[before->back_count - 1], record, before)) != OK)
+            return err;
+        if (record->number != number - 1)
+            return corrupt(journal, key, record->offset, "not the one before");
+    }
+}
+
+/* One block: the gathered records in order, their bytes, and `extra` behind them. `row_skip` newest ones are left out.
+ * Returns: NULL when out of memory. */
+static void *pack_records(struct reader *reader, uint32_t row_skip, struct slice extra,
+                          struct journal_record **ret_records, uint32_t *ret_count, struct slice *ret_extra)
+{
+    const struct journal_record *rows = (const struct journal_record *)(const void *)reader->rows.data;
+    uint32_t count = (uint32_t)(reader->rows.size / sizeof *rows) - row_skip;
+    size_t size = count * sizeof *rows + extra.size;
+    for (uint32_t i = 0; i < count; i++)
+        size += rows[row_skip + i].data.size;
+    char *memory = malloc(size ? size : 1);
+    if (!memory)
+        return NULL;
+    struct journal_record *records = (struct journal_record *)(void *)memory;
+    char *at = memory + count * sizeof *records;
+    for (uint32_t i = 0; i < count; i++) {
+        records[i] = rows[row_skip + count - 1 - i];
+        memcpy(at, reader->bytes.data + (uintptr_t)records[i].data.data, records[i].data.size);
+        records[i].data.data = at;
+        at += records[i].data.size;
+    }
+    if (extra.size)
+        memcpy(at, extra.data, extra.size);
+    *ret_records = records;
+    *ret_count = count;
+    *ret_extra = slice_of(at, extra.size);
+    return memory;
+}
+
+/* ---- load ------------------------------------------------------------------------------------------------------------- */
+
+/* The newest snapshot that can be trusted. One that is damaged, or of a version that the journal does not have, is as good as
+ * none: the records tell it all (F16). */
+static enum err find_snapshot(struct journal *journal, struct slice key, uint64_t version,
+                              struct record_snapshot *ret_snapshot)
+{
+    struct record_snapshot snapshot;
+    *ret_snapshot = (struct record_snapshot){0};
+    enum err err = journal->type->read_snapshot(journal->backend, key, &snapshot);
+    if (err == ERR_NOT_FOUND)
+        return OK;
+    if (err != OK && err != ERR_STORAGE_CORRUPT)
+        return err;
+    if (err == ERR_STORAGE_CORRUPT || snapshot.crc != record_snapshot_crc(&snapshot) || snapshot.version > version) {
+        LOG(LOG_WARN, "snapshot_ignored", LOG_SLICE("key", key));
+        return OK;
+    }
+    *ret_snapshot = snapshot;
+    return OK;
+}
+
+static enum err serve_load(struct journal *journal, struct journal_load *load, const struct peeked *peeked)
+{
+    struct journal_back place;
+    struct record record;
+    struct journal_head before;
+    struct record_snapshot snapshot;
+    enum err err = find_last(journal, load->key, peeked, &place);
+    if (err == OK)
+        err = read_checked(journal, load->key, place, &record, &before);
+    if (err == OK && !summary_decode(record.summary, &load->summary))
+        err = corrupt(journal, load->key, place.offset, "summary");
+    if (err == OK)
+        err = find_snapshot(journal, load->key, place.last_version, &snapshot);
+    if (err != OK)
+        return err;
+    load->head = before;
+    chain_push(&load->head, record.offset, record.event_count);
+    if (snapshot.version < place.last_version &&
+        (err = gather_back(journal, load->key, &record, &before, snapshot.version, SIZE_MAX)) != OK)
+        return err;
+    load->memory = pack_records(&journal->reader, 0, snapshot.data, &load->records, &load->record_count, &load->snapshot);
+    load->snapshot_version = snapshot.version;
+    return load->memory ? OK : ERR_NO_MEMORY;
+}
+
+/* ---- read ------------------------------------------------------------------------------------------------------------- */
+
+/* The record that covers `version`, by the chain; `record` and `before` are the last one's and become that one's. */
+static enum err search(struct journal *journal, struct slice key, uint64_t version, struct record *record,
+                       struct journal_head *before)
+{
+    while (record->first_version > version) {
+        const struct journal_back *place = chain_find(before, version);
+        ASSERT(place); /* chain_decode saw to it that the path ends right before the record */
+        enum err err = read_checked(journal, key, *place, record, before);
+        if (err != OK)
+            return err;
+    }
+    return OK;
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static enum err serve_read(struct journal *journal, struct journal_read *read, const struct peeked *peeked)
+{
+    struct journal_back place;
+    struct record record;
+    struct journal_head before;
+    enum err err = find_last(journal, read->key, peeked, &place);
+    if (err != OK)
+        return err;
+    uint64_t count_max = read->event_count_max ? read->event_count_max : 1;
+    uint64_t until = min_u64(read->until_version ? read->until_version : UINT64_MAX, place.last_version);
+    if (read->after_version >= until)
+        return OK;
+    uint64_t page_until = min_u64(until - read->after_version, count_max) + read->after_version;
+    if ((err = read_checked(journal, read->key, place, &record, &before)) != OK ||
+        (err = search(journal, read->key, page_until, &record, &before)) != OK ||
+        (err = gather_back(journal, read->key, &record, &before, read->after_version, 2 * READ_BYTES_MAX)) != OK)
+        return err;
+    struct slice none;
+    uint64_t last_version_max =
+        count_max < UINT64_MAX - read->after_version ? read->after_version + count_max : UINT64_MAX;
+    read->memory = pack_records(&journal->reader, rows_over(&journal->reader, last_version_max), slice_of(NULL, 0),
+                                &read->records, &read->record_count, &none);
+    return read->memory ? OK : ERR_NO_MEMORY;
+}
+
+/* ---- list and scan ---------------------------------------------------------------------------------------------------- */
+
+/* One block of the gathered rows and bytes. Returns: NULL when out of memory. */
+static char *pack(const struct reader *reader)
+{
+    char *memory = malloc(reader->rows.size + reader->bytes.size + 1);
+    if (memory && reader->rows.size)
+        memcpy(memory, reader->rows.data, reader->rows.size);
+    if (memory && reader->bytes.size)
+        memcpy(memory + reader->rows.size, reader->bytes.data, reader->bytes.size);
+    return memory;
+}
+
+/* A position in `bytes` until the answer is packed. */
+static struct slice gather_slice(struct reader *reader, struct slice slice)
+{
+    struct slice position = slice_of((const char *)(uintptr_t)reader->bytes.size, slice.size);
+    buffer_append_slice(&reader->bytes, slice);
+    return position;
+}
+
+static struct slice packed_slice(const struct reader *reader, const char *memory, struct slice position)
+{
+    return slice_of(memory + reader->rows.size + (uintptr_t)position.data, position.size);
+}
+
+static enum err serve_list(struct journal *journal, struct journal_list *list)
+{
+    struct reader *reader = &journal->reader;
+    struct backend_list_query query = {.prefix = list->prefix,
+                                       .after_key = list->after_key,
+                                       .status = list->status,
+                                       .owner = list->owner,
+                                       .only_open = list->only_open};
+    uint32_t count = 0, count_max = list->item_count_max == 0     ? 1
+                                    : list->item_count_max > 1000 ? 1000
+                                                                  : list->item_count_max;
+    struct record_head head;
+    enum err err = journal->type->list_start(journal->backend, &query);
+    while (err == OK && (err = journal->type->list_next(journal->backend, &head)) == OK) {
+        if (head.crc != record_head_crc(&head)) {
+            (void)corrupt(journal, head.key, head.offset, "checksum of head");
+            continue; /* one key's damage hides no other */
+        }
+        if (count == count_max)
+            break;
+        struct journal_list_item item = {
+            .key = gather_slice(reader, head.key), .version = head.version, .summary = head.summary};
+        buffer_append(&reader->rows, &item, sizeof item);
+        count++;
+    }
+    list->has_more = err == OK;
+    if (err != OK && err != ERR_NOT_FOUND)
+        return err;
+    if (reader->rows.is_overflow || reader->bytes.is_overflow)
+        return ERR_NO_MEMORY;
+    char *memory = pack(reader);
+    if (!memory)
+        return ERR_NO_MEMORY;
+    list->memory = memory;
+    list->items = (struct journal_list_item *)(void *)memory;
+    list->item_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        list->items[i].key = packed_slice(reader, memory, list->items[i].key);
+    return OK;
+}
+
+static enum err serve_scan(struct journal *journal, struct journal_scan *scan)
+{
+    enum { SCAN_ITEMS_MAX = 10000 };
+    struct reader *reader = &journal->reader;
+    uint32_t count = 0;
+    uint32_t count_max = scan->item_count_max == 0               ? 1
+                         : scan->item_count_max > SCAN_ITEMS_MAX ? SCAN_ITEMS_MAX
+                                                                 : scan->item_count_max;
+    uint64_t damaged_offset = 0;
+    struct record record;
+    enum err err = journal->type->scan_start(journal->backend, scan->after_offset, false);
+    while (err == OK && count < count_max && reader->bytes.size < READ_BYTES_MAX &&
+           (err = journal->type->scan_next(journal->backend, &record)) == OK) {
+        if (record.crc != record_crc(&record)) {
+            err = corrupt(journal, record.key, record.offset, "checksum");
+            damaged_offset = record.offset;
+            break;
+        }
+        struct journal_scan_item item = {.offset = record.offset,
+                                         .key = gather_slice(reader, record.key),
+                                         .first_version = record.first_version,
+                                         .event_count = record.event_count,
+                                         .data = gather_slice(reader, record.data)};
+        buffer_append(&reader->rows, &item, sizeof item);
+        count++;
+    }
+    if (err != OK && err != ERR_NOT_FOUND && damaged_offset == 0)
+        return err;
+    if (reader->rows.is_overflow || reader->bytes.is_overflow)
+        return ERR_NO_MEMORY;
+    char *memory = pack(reader);
+    if (!memory)
+        return ERR_NO_MEMORY;
+    scan->memory = memory;
+    scan->items = (struct journal_scan_item *)(void *)memory;
+    scan->item_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        scan->items[i].key = packed_slice(reader, memory, scan->items[i].key);
+        scan->items[i].data = packed_slice(reader, memory, scan->items[i].data);
+    }
+    if (damaged_offset)
+        scan->after_offset = damaged_offset;
+    return damaged_offset ? ERR_STORAGE_CORRUPT : OK;
+}
+
+/* ---- the step --------------------------------------------------------------------------------------------------------- */
+
+static struct slice key_of(const struct msg *msg)
+{
+    if (msg->kind == MSG_JOURNAL_LOAD)
+        return container_of(msg, const struct journal_load, msg)->key;
+    return msg->kind == MSG_JOURNAL_READ ? container_of(msg, const struct journal_read, msg)->key : slice_of(NULL, 0);
+}
+
+/* Takes a batch and looks its heads up; the transaction begins after this. */
+static uint32_t peek_heads(struct journal *journal, struct peeked *batch)
+{
+    uint32_t count = 0;
+    struct msg *msg;
+    heads_lock(journal->heads);
+    while (count < READ_BATCH_MAX && (msg = msg_queue_pop(&journal->reader.queue))) {
+        struct peeked *peeked = &batch[count++];
+        struct slice key = key_of(msg);
+        peeked->msg = msg;
+        peeked->has_head =
+            key.size > 0 && key.size <= JOURNAL_KEY_BYTES_MAX && heads_peek(journal->heads, key, &peeked->head);
+    }
+    heads_unlock(journal->heads);
+    return count;
+}
+
+static enum err serve(struct journal *journal, const struct peeked *peeked)
+{
+    struct msg *msg = peeked->msg;
+    switch (msg->kind) {
+    case MSG_JOURNAL_LOAD:
+        counter_add(COUNTER(journal, loads), 1);
+        return serve_load(journal, container_of(msg, struct journal_load, msg), peeked);
+    case MSG_JOURNAL_READ:
+        counter_add(COUNTER(journal, reads), 1);
+        return serve_read(journal, container_of(msg, struct journal_read, msg), peeked);
+    case MSG_JOURNAL_LIST: return serve_list(journal, container_of(msg, struct journal_list, msg));
+    case MSG_JOURNAL_SCAN: return serve_scan(journal, container_of(msg, struct journal_scan, msg));
+    }
+    ASSERT(!"a message of another kind in the reader's lane");
+    return ERR_INVALID;
+}
+
+bool journal_read_step(struct journal *journal)
+{
+    struct reader *reader = &journal->reader;
+    struct peeked batch[READ_BATCH_MAX];
+    (void)lane_take(&journal->read_lane, &reader->queue);
+    if (!reader->queue.first)
+        return false;
+    uint32_t count = peek_heads(journal, batch);
+    enum err begin = journal->type->read_begin(journal->backend);
+    for (uint32_t i = 0; i < count; i++) {
+        enum err result = begin == OK ? serve(journal, &batch[i]) : begin;
+        request_set_result(batch[i].msg, result);
+        clear_answer(reader);
+        answers_push(&reader->answers, batch[i].msg);
+    }
+    journal->type->read_end(journal->backend);
+    answers_send(journal, &reader->answers);
+    return true;
+}
+
+/* ---- start and end ---------------------------------------------------------------------------------------------------- */
+
+void reader_init(struct journal *journal)
+{
+    buffer_init(&journal->reader.rows, (size_t)1 << 30);
+    buffer_init(&journal->reader.bytes, (size_t)1 << 30);
+}
+
+void reader_refuse_all(struct journal *journal, enum err result)
+{
+    (void)lane_close(&journal->read_lane, &journal->reader.queue);
+    for (struct msg *msg; (msg = msg_queue_pop(&journal->reader.queue));) {
+        request_set_result(msg, result);
+        answers_push(&journal->reader.answers, msg);
+    }
+    answers_send(journal, &journal->reader.answers);
+}
+
+void reader_deinit(struct journal *journal)
+{
+    buffer_deinit(&journal->reader.rows);
+    buffer_deinit(&journal->reader.bytes);
+}

@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* journal_writer: groups of appends and snapshots, sweeps of the heads, erasure, recovery. The only code that writes.
+ *
+ * A step takes all that has come and commits it as one transaction: while the disk flushes, the next group gathers, so that the
+ * group is as large as the load makes it and nobody waits for a timer. Each request is judged on its own before it enters the
+ * transaction (F11); once the transaction fails, all in it fail together, their lent heads are put back, and what readers see
+ * has never moved (heads.h H3).
+ *
+ * A failed write or flush is the end (J4): fsync on Linux forgets the pages that it failed to write, so that a second one
+ * proves nothing. Full is not: the pages were refused before anything was promised.
+ *
+ * Limits: a group has at most group_count_max requests and about GROUP_BYTES_MAX bytes.
+ */
+#include "storage/journal_internal.h"
+
+#include <stdlib.h>
+
+#include "runtime/assert.h"
+#include "runtime/clock.h"
+#include "runtime/log.h"
+
+enum {
+    GROUP_BYTES_MAX = 8 << 20,
+    SWEEP_HEADS_MIN = 64,    /* heads a transaction while a sweep is under way: costs 0.1 ms beside a flush of some 0.3 */
+    SWEEP_HEADS_IDLE = 1024, /* when nobody waits for it */
+};
+
+#define COUNTER(journal, name) (&(journal)->counters.name)
+
+static uint64_t last_offset(const struct journal *journal)
+{
+    return atomic_load_relaxed(COUNTER(journal, last_offset));
+}
+
+static uint64_t tail_records(const struct journal *journal)
+{
+    return last_offset(journal) - atomic_load_relaxed(COUNTER(journal, heads_offset));
+}
+
+/* J4. Nothing is written after it; what waits and what comes is refused by journal_write_step. */
+static void fail(struct journal *journal, const char *doing, enum err err)
+{
+    struct error error = {0};
+    (void)error_set(&error, err == ERR_STORAGE_CORRUPT ? err : ERR_STORAGE_FAILED, "journal: %s: %s", doing,
+                    journal->type->last_error(journal->backend));
+    journal->type->rollback(journal->backend);
+    atomic_store_relaxed(&journal->is_failed, true);
+    LOG(LOG_ERROR, "journal_failed", LOG_TEXT("doing", doing), LOG_TEXT("reason", error.text));
+    if (journal->on_failed)
+        journal->on_failed(journal->on_failed_context, &error);
+}
+
+/* After a transaction that did not happen. Returns: what its requests are told. */
+static enum err give_up(struct journal *journal, const char *doing, enum err err)
+{
+    if (err == ERR_STORAGE_FAILED || err == ERR_STORAGE_CORRUPT) {
+        fail(journal, doing, err);
+        return ERR_STORAGE_FAILED;
+    }
+    journal->type->rollback(journal->backend);
+    if (err == ERR_STORAGE_FULL) {
+        counter_add(COUNTER(journal, full), 1);
+        if (!atomic_load_relaxed(&journal->is_full))
+            LOG(LOG_ERROR, "journal_full", LOG_TEXT("doing", doing),
+                LOG_TEXT("remedy", "free space on the data directory's disk"));
+        atomic_store_relaxed(&journal->is_full, true);
+    } else {
+        LOG(LOG_WARN, "journal_refused", LOG_TEXT("doing", doing), LOG_ERR(err));
+    }
+    return err;
+}
+
+static enum err commit(struct journal *journal)
+{
+    uint64_t begin_ns = clock_mono_ns();
+    enum err err = journal->type->commit(journal->backend);
+    uint64_t flush_ns = clock_mono_ns() - begin_ns;
+    if (err != OK)
+        return err;
+    counter_add(COUNTER(journal, flushes), 1);
+    counter_add(COUNTER(journal, commit_ns), flush_ns);
+    atomic_store_relaxed(COUNTER(journal, flush_ns_last), flush_ns);
+    if (flush_ns > atomic_load_relaxed(COUNTER(journal, flush_ns_max)))
+        atomic_store_relaxed(COUNTER(journal, flush_ns_max), flush_ns);
+    if (atomic_load_relaxed(&journal->is_full)) {
+        atomic_store_relaxed(&journal->is_full, false);
+        LOG(LOG_INFO, "journal_not_full");
+    }
+    return OK;
+}
+
+/* ---- heads and sweeps ------------------------------------------------------------------------------------------------- */
+
+/* Within a transaction: the entry of a key, from its row in the table when it has none.
+ * Returns: OK with NULL entry and *ret_refusal set when the row is damaged; else as the backend. */
+static enum err enter_head(struct journal *journal, struct slice key, struct head_entry **ret_entry,
+                           enum err *ret_refusal)
+{
+    *ret_refusal = OK;
+    *ret_entry = heads_find(journal->heads, key);
+    if (*ret_entry)
+        return OK;
+    struct record_head row;
+    enum err err = journal->type->find_head(journal->backend, key, &row);
+    if (err != OK && err != ERR_NOT_FOUND)
+        return err;
+    bool has_row = err == OK;
+    if (has_row && row.crc != record_head_crc(&row)) {
+        counter_add(COUNTER(journal, corrupt_writer), 1);
+        LOG(LOG_ERROR, "head_corrupt", LOG_SLICE("key", key));
+        *ret_refusal = ERR_STORAGE_CORRUPT;
+        return OK;
+    }
+    *ret_entry = heads_add(journal->heads, key, has_row ? &row : NULL);
+    return *ret_entry ? OK : ERR_NO_MEMORY;
+}
+
+static bool sweep_is_due(const struct journal *journal, bool is_idle)
+{
+    if (heads_sweep_is_active(journal->heads) || journal->writer.lists.first)
+        return true;
+    return tail_records(journal) >= journal->tail_records_max / (is_idle ? 16 : 2);
+}
+
+/* Within a transaction: the next `count_max` heads, and the mark with the last of them. */
+static enum err sweep_write(struct journal *journal, uint32_t count_max, uint32_t *ret_count)
+{
+    struct heads *heads = journal->heads;
+    enum err err = OK;
+    if (!heads_sweep_is_active(heads) && (err = heads_sweep_start(heads, last_offset(journal))) != OK)
+        return err;
+    uint32_t left = heads_sweep_left(heads), count = left < count_max ? left : count_max;
+    for (uint32_t i = 0; i < count; i++) {
+        struct record_head head = heads_sweep_peek(heads, i);
+        if (head.version == 0) /* erased: its row is gone already */
+            continue;
+        head.crc = record_head_crc(&head);
+        if ((err = journal->type->put_head(journal->backend, &head)) != OK)
+            return err;
+    }
+    if (count == left)
+        err = journal->type->put_mark(journal->backend, BACKEND_MARK_HEADS, heads_sweep_floor(heads));
+    *ret_count = count;
+    return err;
+}
+
+static void sweep_written(struct journal *journal, uint32_t count)
+{
+    heads_sweep_advance(journal->heads, count, journal->writer.group);
+    if (!heads_sweep_is_active(journal->heads))
+        atomic_store_relaxed(COUNTER(journal, heads_offset), heads_sweep_floor(journal->heads));
+}
+
+/* Listings go on to the reader once the table shows every append that was answered when they came. */
+static void release_lists(struct journal *journal)
+{
+    struct writer *writer = &journal->writer;
+    if (heads_dirty_count(journal->heads) > 0 &&
+        atomic_load_relaxed(COUNTER(journal, heads_offset)) < writer->lists_floor)
+        return;
+    for (struct msg *msg; (msg = msg_queue_pop(&writer->lists));)
+        journal_forward_read(journal, msg);
+}
+
+static void refuse_lists(struct journal *journal, enum err result)
+{
+    for (struct msg *msg; (msg = msg_queue_pop(&journal->writer.lists));) {
+        request_set_result(msg, result);
+        answers_push(&journal->writer.answers, msg);
+    }
+}
+
+/* A transaction of its own: nobody else has one to share. Returns: whether it got on. */
+static bool sweep_alone(struct journal *journal)
+{
+    uint32_t count = 0;
+    journal->writer.group++; /* no key is pending: all that is swept may go */
+    enum err err = journal->type->begin(journal->backend);
+    if (err == OK)
+        err = sweep_write(journal, SWEEP_HEADS_IDLE, &count);
+    if (err == OK)
+        err = commit(journal);
+    if (err != OK) {
+        refuse_lists(journal, give_up(journal, "write the heads", err));
+        return false;
+    }
+    sweep_written(journal, count);
+    release_lists(journal);
+    return true;
+}
+
+/* ---- the group -------------------------------------------------------------------------------------------------------- */
+
+/* The verdict that needs no look at the store. */
+static enum err check_append(const struct journal_append *append)
+{
+    const struct journal_summary *summary = &append->summary;
+    if (append->key.size == 0 || append->event_count == 0 || summary->created_ms > INT64_MAX ||
+        summary->updated_ms > INT64_MAX)
+        return ERR_INVALID;
+    if (append->key.size > JOURNAL_KEY_BYTES_MAX || append->data.size > JOURNAL_RECORD_BYTES_MAX ||
+        append->head->record_count >= CHAIN_RECORDS_MAX ||
+        append->head->version > (uint64_t)INT64_MAX - append->event_count)
+        return ERR_LIMIT;
+    return append->expected_version == append->head->version ? OK : ERR_STALE;
+}
+
+static enum err check_save(const struct journal_save *save)
+{
+    if (save->key.size == 0 || save->version == 0)
+        return ERR_INVALID;
+    return save->key.size > JOURNAL_KEY_BYTES_MAX || save->data.size > JOURNAL_SNAPSHOT_BYTES_MAX ? ERR_LIMIT : OK;
+}
+
+/* Where the key ends for the request at hand: behind what the group already holds of it. */
+static void view_of(const struct journal *journal, const struct head_entry *entry, uint64_t *ret_offset,
+                    uint64_t *ret_version)
+{
+    bool is_pending = entry->group == journal->writer.group;
+    *ret_offset = is_pending ? entry->pending_offset : entry->offset;
+    *ret_version = is_pending ? entry->pending_version : entry->version;
+}
+
+static void set_pending(const struct journal *journal, struct head_entry *entry, uint64_t offset, uint64_t version)
+{
+    entry->group = journal->writer.group;
+    entry->pending_offset = offset;
+    entry->pending_version = version;
+}
+
+static void save_undo(struct group_item *item, const struct journal_head *head)
+{
+    /* The path alone, not its room: three or four places of twenty-eight. */
+    memcpy(&item->before, head, offsetof(struct journal_head, back) + head->back_count * sizeof head->back[0]);
+}
+
+/* Applies one append to the open transaction. Returns: OK with *ret_refusal (OK: applied), or the transaction's failure. */
+static enum err apply_append(struct journal *journal, struct group_item *item, uint64_t offset, enum err *ret_refusal)
+{
+    struct journal_append *append = container_of(item->msg, struct journal_append, msg);
+    struct journal_head *head = append->head;
+    enum err err = enter_head(journal, append->key, &item->entry, ret_refusal);
+    if (err != OK || *ret_refusal != OK)
+        return err;
+    /* The lent head is the owner's belief. Two owners may hold one each; the journal's own view lets one win (G5). The offset
+     * is compared too: after an erasure another life of the key may have come to the same version. */
+    uint64_t present_offset, present_version;
+    view_of(journal, item->entry, &present_offset, &present_version);
+    if (head->version != present_version || head->offset != present_offset) {
+        *ret_refusal = ERR_STALE;
+        return OK;
+    }
+    uint8_t summary[SUMMARY_BYTES_MAX], back[CHAIN_BYTES_MAX];
+    size_t summary_size = summary_encode(&append->summary, summary), back_size = chain_encode(head, offset, back);
+    struct record record = {
+        .offset = offset,
+        .key = append->key,
+        .number = head->record_count + 1,
+        .first_version = head->version + 1,
+        .event_count = append->event_count,
+        .summary = slice_of((const char *)summary, summary_size),
+        .back = slice_of((const char *)back, back_size),
+        .data = append->data,
+    };
+    record.crc = record_crc(&record);
+    if ((err = journal->type->append(journal->backend, &record)) != OK)
+        return err;
+    save_undo(item, head);
+    chain_push(head, offset, append->event_count);
+    set_pending(journal, item->entry, offset, head->version);
+    append->offset = offset;
+    return OK;
+}
+
+static enum err apply_save(struct journal *journal, struct group_item *item, enum err *ret_refusal)
+{
+    struct journal_save *save = container_of(item->msg, struct journal_save, msg);
+    enum err err = enter_head(journal, save->key, &item->entry, ret_refusal);
+    if (err != OK || *ret_refusal != OK)
+        return err;
+    uint64_t offset, version;
+    view_of(journal, item->entry, &offset, &version);
+    /* A snapshot of a key without records would come to life with the key's next first record. */
+    if (save->version > version) {
+        *ret_refusal = version == 0 ? ERR_NOT_FOUND : ERR_STALE;
+        return OK;
+    }
+    struct record_snapshot snapshot = {.key = save->key, .version = save->version, .data = save->data};
+    snapshot.crc = record_snapshot_crc(&snapshot);
+    return journal->type->put_snapshot(journal->backend, &snapshot);
+}
+
+/* Takes the next group from the queue: up to an erasure, which is a transaction of its own. Listings are set aside. */
+static uint32_t gather(struct journal *journal)
+{
+    struct writer *writer = &journal->writer;
+    uint32_t count = 0;
+    size_t bytes = 0;
+    while (writer->queue.first && count < journal->group_count_max && bytes < GROUP_BYTES_MAX) {
+        uint16_t kind = writer->queue.first->kind;
+        if (kind == MSG_JOURNAL_ERASE)
+            break;
+        struct msg *msg = msg_queue_pop(&writer->queue);
+        counter_add(COUNTER(journal, queued), (uint32_t)-1);
+        if (kind == MSG_JOURNAL_LIST) {
+            msg_queue_push(&writer->lists, msg);
+            writer->lists_floor = last_offset(journal);
+            continue;
+        }
+        bytes += kind == MSG_JOURNAL_APPEND ? container_of(msg, struct journal_append, msg)->data.size
+                                            : container_of(msg, struct journal_save, msg)->data.size;
+        struct group_item *item = &writer->items[count++];
+        item->msg = msg;
+        item->is_refused = false;
+        item->is_applied = false;
+    }
+    return count;
+}
+
+/* Judges and applies each request. Those refused have their result. Returns: why the transaction cannot be committed. */
+static enum err apply_group(struct journal *journal, uint32_t count, uint32_t *ret_applied, uint32_t *ret_appended)
+{
+    struct writer *writer = &journal->writer;
+    uint32_t applied = 0, appended = 0;
+    bool has_begun = false;
+    enum err err = OK;
+    for (uint32_t i = 0; i < count && err == OK; i++) {
+        struct group_item *item = &writer->items[i];
+        bool is_append = item->msg->kind == MSG_JOURNAL_APPEND;
+        enum err refusal = is_append ? check_append(container_of(item->msg, struct journal_append, msg))
+                                     : check_save(container_of(item->msg, struct journal_save, msg));
+        if (refusal == OK && !has_begun) {
+            err = journal->type->begin(journal->backend);
+            has_begun = err == OK;
+        }
+        if (refusal == OK && err == OK)
+            err = is_append ? apply_append(journal, item, last_offset(journal) + appended + 1, &refusal)
+                            : apply_save(journal, item, &refusal);
+        item->is_refused = refusal != OK;
+        item->is_applied = err == OK && !item->is_refused;
+        applied += item->is_applied;
+        appended += item->is_applied && is_append;
+        if (item->is_refused)
+            request_set_result(item->msg, refusal);
+        counter_add(COUNTER(journal, stale), refusal == ERR_STALE);
+    }
+    if (err == OK && has_begun && applied == 0)
+        journal->type->rollback(journal->backend); /* nothing to write: no flush */
+    *ret_applied = applied;
+    *ret_appended = appended;
+    return err;
+}
+
+/* The lent heads go back to where they were, the last first: one head may have been lent many times. */
+static void undo_heads(struct journal *journal, uint32_t count)
+{
+    for (uint32_t i = count; i > 0; i--) {
+        struct group_item *item = &journal->writer.items[i - 1];
+        if (!item->is_applied || item->msg->kind != MSG_JOURNAL_APPEND)
+            continue;
+        struct journal_append *append = container_of(item->msg, struct journal_append, msg);
+        memcpy(append->head, &item->before,
+               offsetof(struct journal_head, back) + item->before.back_count * sizeof item->before.back[0]);
+        append->offset = 0;
+    }
+}
+
+/* What was committed becomes what readers see. */
+static void publish_heads(struct journal *journal, uint32_t count)
+{
+    uint64_t bytes = 0;
+    heads_lock(journal->heads);
+    for (uint32_t i = 0; i < count; i++) {
+        struct group_item *item = &journal->writer.items[i];
+        if (!item->is_applied || item->msg->kind != MSG_JOURNAL_APPEND)
+            continue;
+        struct journal_append *append = container_of(item->msg, struct journal_append, msg);
+        heads_publish(journal->heads, item->entry, append->offset, append->expected_version + append->event_count,
+                      item->before.record_count + 1, &append->summary);
+        bytes += append->data.size;
+    }
+    heads_unlock(journal->heads);
+    counter_add(COUNTER(journal, bytes), bytes);
+}
+
+static void answer_group(struct journal *journal, uint32_t count, enum err result)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct group_item *item = &journal->writer.items[i];
+        if (!item->is_refused)
+            request_set_result(item->msg, result);
+        answers_push(&journal->writer.answers, item->msg);
+    }
+}
+
+/* How many heads a group of `appended` records takes along. Twice as many: a sweep of what half a tail has dirtied is through
+ * after a quarter of one more. */
+static uint32_t sweep_share(const struct journal *journal, uint32_t appended)
+{
+    uint32_t floor = journal->writer.lists.first ? SWEEP_HEADS_IDLE : SWEEP_HEADS_MIN;
+    return 2 * appended > floor ? 2 * appended : floor;
+}
+
+static void commit_group(struct journal *journal)
+{
+    journal->writer.group++;
+    uint32_t count = gather(journal), applied = 0, appended = 0, swept = 0;
+    enum err err = apply_group(journal, count, &applied, &appended);
+    bool has_sweep = err == OK && applied > 0 && sweep_is_due(journal, false);
+    if (has_sweep)
+        err = sweep_write(journal, sweep_share(journal, appended), &swept);
+    if (err == OK && applied > 0)
+        err = commit(journal);
+    if (err != OK) {
+        undo_heads(journal, count);
+        answer_group(journal, count, give_up(journal, "commit a group", err));
+        return;
+    }
+    if (applied > 0) {
+        if (has_sweep)
+            sweep_written(journal, swept);
+        publish_heads(journal, count);
+        atomic_store_relaxed(COUNTER(journal, last_offset), last_offset(journal) + appended);
+        counter_add(COUNTER(journal, appends), appended);
+        counter_add(COUNTER(journal, groups), 1);
+        atomic_store_relaxed(COUNTER(journal, group_last), applied);
+    }
+    release_lists(journal);
+    answer_group(journal, count, OK);
+}
+
+/* ---- erasure ---------------------------------------------------------------------------------------------------------- */
+
+/* Overwrites the records from `offset` back to the first. Returns: ERR_NOT_FOUND when the chain is damaged. */
+static enum err erase_chain(struct journal *journal, struct slice key, uint64_t offset)
+{
+    while (offset != 0) {
+        struct record record;
+        struct journal_head before;
+        enum err err = journal->type->find_record(journal->backend, offset, &record);
+        if (err != OK)
+            return err;
+        if (record.crc != record_crc(&record) || !slice_is_equal(record.key, key) ||
+            !chain_decode(record.back, record.number, offset, record.first_version, &before))
+            return ERR_NOT_FOUND;
+        if ((err = journal->type->erase_record(journal->backend, offset)) != OK)
+            return err;
+        offset = before.offset;
+    }
+    return OK;
+}
+
+static enum err erase_rows(struct journal *journal, struct slice key)
+{
+    struct head_entry *entry;
+    enum err refusal, err = enter_head(journal, key, &entry, &refusal);
+    if (err != OK)
+        return err;
+    err = refusal == OK ? erase_chain(journal, key, entry->offset) : ERR_NOT_FOUND;
+    if (err == ERR_NOT_FOUND) /* no way from record to record: look at each there is */
+        err = journal->type->erase_records_of(journal->backend, key);
+    if (err == OK)
+        err = journal->type->erase_head(journal->backend, key);
+    /* The last record may be among them: its offset must not be given out again, cursors of the bus have passed it. */
+    return err == OK ? journal->type->put_mark(journal->backend, BACKEND_MARK_OFFSET, last_offset(journal)) : err;
+}
+
+static enum err erase_key(struct journal *journal, struct slice key)
+{
+    if (key.size == 0 || key.size > JOURNAL_KEY_BYTES_MAX)
+        return ERR_INVALID;
+    journal->writer.group++;
+    enum err err = journal->type->begin(journal->backend);
+    if (err == OK)
+        err = erase_rows(journal, key);
+    if (err == OK)
+        err = commit(journal);
+    if (err != OK)
+        return give_up(journal, "erase", err);
+    struct head_entry *entry = heads_find(journal->heads, key);
+    if (entry) {
+        heads_lock(journal->heads);
+        heads_publish(journal->heads, entry, 0, 0, 0, NULL);
+        heads_unlock(journal->heads);
+    }
+    err = journal->type->scrub(journal->backend);
+    return err == OK || err == ERR_BUSY ? err : give_up(journal, "write back an erasure", err);
+}
+
+static void commit_erasure(struct journal *journal)
+{
+    struct msg *msg = msg_queue_pop(&journal->writer.queue);
+    counter_add(COUNTER(journal, queued), (uint32_t)-1);
+    struct journal_erase *erase = container_of(msg, struct journal_erase, msg);
+    erase->result = erase_key(journal, erase->key);
+    if (erase->head && (erase->result == OK || erase->result == ERR_BUSY))
+        *erase->head = (struct journal_head){0};
+    answers_push(&journal->writer.answers, msg);
+}
+
+/* ---- the step --------------------------------------------------------------------------------------------------------- */
+
+static void refuse_queue(struct journal *journal, enum err result)
+{
+    for (struct msg *msg; (msg = msg_queue_pop(&journal->writer.queue));) {
+        request_set_result(msg, result);
+        answers_push(&journal->writer.answers, msg);
+    }
+    atomic_store_relaxed(COUNTER(journal, queued), 0);
+    refuse_lists(journal, result);
+}
+
+/* Returns: whether it did something. */
+static bool maintain(struct journal *journal, bool is_idle)
+{
+    bool did = false;
+    enum err err = journal->type->maintain(journal->backend, is_idle, &did);
+    if (err != OK)
+        (void)give_up(journal, "write back the log", err);
+    return did && err == OK;
+}
+
+bool journal_write_step(struct journal *journal)
+{
+    struct writer *writer = &journal->writer;
+    counter_add(COUNTER(journal, queued), lane_take(&journal->write_lane, &writer->queue));
+    bool is_failed = atomic_load_relaxed(&journal->is_failed);
+    bool did = true;
+    if (is_failed && !writer->queue.first && !writer->lists.first)
+        did = false;
+    else if (is_failed)
+        refuse_queue(journal, ERR_STORAGE_FAILED);
+    else if (!writer->queue.first)
+        did = (sweep_is_due(journal, true) && sweep_alone(journal)) || maintain(journal, true);
+    else if (writer->queue.first->kind == MSG_JOURNAL_ERASE)
+        commit_erasure(journal);
+    else
+        commit_group(journal);
+    answers_send(journal, &writer->answers);
+    /* After the answers have left. */
+    if (did && !atomic_load_relaxed(&journal->is_failed))
+        (void)maintain(journal, false);
+    return did;
+}
+
+/* ---- start and end ---------------------------------------------------------------------------------------------------- */
+
+enum err writer_init(struct journal *journal, struct error *error)
+{
+    /* 500 bytes an item, of which a group touches the first hundred. */
+    journal->writer.items = calloc(journal->group_count_max, sizeof *journal->writer.items);
+    return journal->writer.items
+               ? OK
+               : error_set(error, ERR_NO_MEMORY, "a group of %u: out of memory", journal->group_count_max);
+}
+
+void writer_deinit(struct journal *journal)
+{
+    free(journal->writer.items);
+}
+
+/* One record of the tail. */
+static enum err recover_record(struct journal *journal, const struct record *record)
+{
+    struct journal_summary summary = {0};
+    if (record->key.size == 0 || record->key.size > JOURNAL_KEY_BYTES_MAX) {
+        counter_add(COUNTER(journal, corrupt_writer), 1);
+        LOG(LOG_ERROR, "record_corrupt", LOG_UINT("offset", record->offset));
+        return OK;
+    }
+    /* A damaged summary is told when the record is read whole; that the record exists counts here. */
+    (void)summary_decode(record->summary, &summary);
+    struct head_entry *entry = heads_find(journal->heads, record->key);
+    if (!entry && !(entry = heads_add(journal->heads, record->key, NULL)))
+        return ERR_NO_MEMORY;
+    heads_publish(journal->heads, entry, record->offset, record_last_version(record), record->number, &summary);
+    return OK;
+}
+
+static enum err recover_tail(struct journal *journal, uint64_t *ret_record_count)
+{
+    const struct backend_type *type = journal->type;
+    uint64_t heads_offset = 0, used_offset = 0, newest_offset = 0;
+    enum err err = type->read_mark(journal->backend, BACKEND_MARK_HEADS, &heads_offset);
+    if (err == OK || err == ERR_NOT_FOUND)
+        err = type->read_mark(journal->backend, BACKEND_MARK_OFFSET, &used_offset);
+    if (err == OK || err == ERR_NOT_FOUND)
+        err = type->read_last(journal->backend, &newest_offset);
+    if (err == OK)
+        err = type->scan_start(journal->backend, heads_offset, true);
+    struct record record;
+    while (err == OK && (err = type->scan_next(journal->backend, &record)) == OK) {
+        err = recover_record(journal, &record);
+        (*ret_record_count)++;
+    }
+    used_offset = used_offset > heads_offset ? used_offset : heads_offset;
+    atomic_store_relaxed(COUNTER(journal, heads_offset), heads_offset);
+    atomic_store_relaxed(COUNTER(journal, last_offset), newest_offset > used_offset ? newest_offset : used_offset);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+enum err writer_recover(struct journal *journal, struct error *error)
+{
+    uint64_t begin_ns = clock_mono_ns(), record_count = 0;
+    enum err err = journal->type->read_begin(journal->backend);
+    if (err == OK) {
+        err = recover_tail(journal, &record_count);
+        journal->type->read_end(journal->backend);
+    }
+    if (err != OK)
+        return error_set(error, err == ERR_STORAGE_FAILED ? ERR_SYSTEM : err, "scan the tail of the journal: %s",
+                         err_text(err));
+    LOG(LOG_INFO, "journal_open", LOG_UINT("last_offset", last_offset(journal)), LOG_UINT("tail_records", record_count),
+        LOG_UINT("scan_us", (clock_mono_ns() - begin_ns) / 1000));
+    return OK;
+}
+
+void writer_refuse_all(struct journal *journal, enum err result)
+{
+    (void)lane_close(&journal->write_lane, &journal->writer.queue);
+    refuse_queue(journal, result);
+    answers_send(journal, &journal->writer.answers);
+}
+
+void writer_finish(struct journal *journal)
+{
+    while (journal->writer.queue.first || atomic_load_acquire(&journal->write_lane.top))
+        (void)journal_write_step(journal);
+    while (!atomic_load_relaxed(&journal->is_failed) &&
+           (heads_sweep_is_active(journal->heads) || heads_dirty_count(journal->heads) > 0) && sweep_alone(journal))
+        ;
+    writer_refuse_all(journal, ERR_SHUTDOWN);
+}

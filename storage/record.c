@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* record: see record.h. The CRC is ISA-L's (the processor's crc32 instruction, three streams at once): 300 bytes cost 30 ns. */
+#include "storage/record.h"
+
+#include <isa-l/crc.h>
+
+#include "runtime/assert.h"
+
+static uint32_t crc_bytes(uint32_t crc, const void *data, size_t size)
+{
+    /* ISA-L's prototype lacks a const and counts in int; no row is near 2 GiB. */
+    return size == 0 ? crc : crc32_iscsi((unsigned char *)(uintptr_t)data, (int)size, crc);
+}
+
+/* A number is covered as eight bytes, low byte first, whatever the machine. */
+static uint32_t crc_number(uint32_t crc, uint64_t number)
+{
+    uint8_t bytes[8];
+    for (int i = 0; i < 8; i++)
+        bytes[i] = (uint8_t)(number >> (8 * i));
+    return crc_bytes(crc, bytes, sizeof bytes);
+}
+
+static uint32_t crc_slice(uint32_t crc, struct slice slice)
+{
+    return crc_bytes(crc_number(crc, slice.size), slice.data, slice.size);
+}
+
+uint32_t record_crc(const struct record *record)
+{
+    uint32_t crc = crc_number(UINT32_MAX, record->offset);
+    crc = crc_number(crc, record->number);
+    crc = crc_number(crc, record->first_version);
+    crc = crc_number(crc, record->event_count);
+    crc = crc_slice(crc, record->key);
+    crc = crc_slice(crc, record->summary);
+    crc = crc_slice(crc, record->back);
+    return ~crc_slice(crc, record->data);
+}
+
+uint32_t record_head_crc(const struct record_head *head)
+{
+    uint8_t summary[SUMMARY_BYTES_MAX];
+    size_t summary_size = summary_encode(&head->summary, summary);
+    uint32_t crc = crc_number(UINT32_MAX, head->offset);
+    crc = crc_number(crc, head->version);
+    crc = crc_number(crc, head->record_count);
+    crc = crc_slice(crc, head->key);
+    return ~crc_slice(crc, slice_of((const char *)summary, summary_size));
+}
+
+uint32_t record_snapshot_crc(const struct record_snapshot *snapshot)
+{
+    uint32_t crc = crc_number(UINT32_MAX, snapshot->version);
+    crc = crc_slice(crc, snapshot->key);
+    return ~crc_slice(crc, snapshot->data);
+}
+
+size_t summary_encode(const struct journal_summary *summary, uint8_t *ret_bytes)
+{
+    size_t owner_size = strnlen(summary->owner, JOURNAL_OWNER_BYTES_MAX);
+    size_t size = 0;
+    ret_bytes[size++] = summary->status;
+    ret_bytes[size++] = summary->is_open;
+    size += varint_encode(summary->messages, ret_bytes + size);
+    size += varint_encode(summary->created_ms, ret_bytes + size);
+    size += varint_encode(summary->updated_ms, ret_bytes + size);
+    memcpy(ret_bytes + size, summary->owner, owner_size);
+    return size + owner_size;
+}
+
+bool summary_decode(struct slice bytes, struct journal_summary *ret_summary)
+{
+    const uint8_t *at = (const uint8_t *)bytes.data, *end = at + bytes.size;
+    uint64_t messages;
+    if (bytes.size < 2 || at[1] > 1)
+        return false;
+    struct journal_summary summary = {.status = at[0], .is_open = at[1]};
+    at += 2;
+    if (!varint_decode(&at, end, &messages) || messages > UINT32_MAX || !varint_decode(&at, end, &summary.created_ms) ||
+        !varint_decode(&at, end, &summary.updated_ms) || end - at > JOURNAL_OWNER_BYTES_MAX)
+        return false;
+    summary.messages = (uint32_t)messages;
+    memcpy(summary.owner, at, (size_t)(end - at));
+    *ret_summary = summary;
+    return true;
+}
