@@ -51,6 +51,8 @@ struct http_handler {
                        const struct http_request *request);
     /* The peer is gone before the exchange ended; its id is stale from now on. */
     void (*on_gone)(void *context, struct http_server *server, struct http_exchange_id exchange);
+    /* All that was written to a stream has left; who has more to send (a long history) writes the next part. May be NULL. */
+    void (*on_drained)(void *context, struct http_server *server, struct http_exchange_id exchange);
     /* Body of a refusal made by the server itself (400, 408, 413, ...): writes a problem document for (status, reason) into
      * `buffer`, returns its size. `trace_id` is the 32 hexadecimal digits of the answer's X-Trace-Id. NULL: no body. */
     size_t (*write_refusal)(void *context, int status, const char *reason, const char *trace_id, char *buffer,
@@ -90,6 +92,8 @@ enum err http_respond(struct http_server *server, struct http_exchange_id exchan
 enum err http_stream_start(struct http_server *server, struct http_exchange_id exchange,
                            const struct http_response *head);
 enum err http_stream_write(struct http_server *server, struct http_exchange_id exchange, struct slice data);
+/* Bytes written and not yet taken by the kernel, 0 when gone: for who sends much, to stay below send_bytes_max. */
+size_t http_stream_unsent(struct http_server *server, struct http_exchange_id exchange);
 enum err http_stream_end(struct http_server *server, struct http_exchange_id exchange);
 
 struct http_server_stats {
