@@ -38,7 +38,7 @@ struct actor_type {
     /* Frees the state. `reason` is OK for a normal stop. Also called at runtime_destroy. May be NULL. */
     void (*on_exit)(struct actor_context *context, enum err reason);
     uint32_t mailbox_count_max; /* 0: the runtime's default (4096); control messages are not counted against it */
-    bool is_pinned;             /* never donated to another worker */
+    bool is_pinned; /* never donated: needed when its state is known to a ring, a timer or other worker-bound part */
 };
 
 /* Sent, urgent and control, to the supervisor when an actor ends. */
@@ -49,7 +49,8 @@ struct msg_exit {
     const struct actor_type *type;
     void *child_key;         /* what actor_spawn was given, so that the supervisor finds its child */
     enum err reason;         /* OK: normal */
-    struct msg *crash_msg;   /* the message whose handling crashed it; owned by the receiver; NULL otherwise */
+    struct msg *crash_msg;   /* the message whose handling crashed it; owned by the receiver; NULL otherwise, and when the
+                                handler had taken it */
     struct msg *undelivered; /* FIFO list (msg.next) of what was still in its mailbox; owned by the receiver */
 };
 
@@ -58,7 +59,8 @@ struct actor_options {
     void *child_key;
 };
 
-/* Thread: worker's. Owns: takes `state` on OK (on_exit gives it back). Returns: ERR_NO_MEMORY / ERR_LIMIT (slots). */
+/* Thread: worker's. Owns: takes `state` on OK (on_exit gives it back). Returns: ERR_NO_MEMORY / ERR_LIMIT (slots) /
+ * ERR_SHUTDOWN (the worker is ending its actors). */
 MUST_USE enum err actor_spawn(struct worker *worker, const struct actor_type *type, void *state,
                               const struct actor_options *options, struct actor_id *ret_id);
 

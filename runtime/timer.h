@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* timer: a hierarchical timing wheel a worker (Varghese and Lauck 1987, 1 ms ticks, 4 wheels of 64 slots... then a far list).
- * Start and cancel are O(1); a timer fires once, never early, at most one tick plus one loop turn late.
+/* timer: something to do at a time, on one worker: a hierarchical timing wheel (timer_wheel.h: 8 wheels of 64 slots, 1 ms
+ * ticks). Start and cancel are O(1); a timer fires once, never early, at most one tick plus one loop turn late. Its owner
+ * stays on that worker: an actor with a timer of its own is pinned (actor_send_after is for those that are not).
  *
  * Invariants: T1 a timer is in at most one slot, exactly while it is active. T2 on_fire runs after it was taken off the
  * wheel, so it may start itself again. T3 a cancelled timer never fires, also when it was due in the turn of the cancel.

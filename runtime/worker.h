@@ -5,11 +5,12 @@
  * waits; runtime_destroy. A simulation never calls runtime_start: it calls worker_start and worker_step itself, one worker
  * at a time, on one thread.
  *
- * The loop of a worker: reap completions -> lane from other threads -> run actors (quantum 64 messages or 50 us each) ->
- * timers -> hand over (chains to other workers, donations) -> one submit-and-wait.
+ * The loop of a worker: one ring step (submit, reap, callbacks; it blocks when there is nothing else to do) -> lane from
+ * other threads -> run actors (a quantum of 64 messages or 50 us each) -> timers -> hand over (donations).
  *
- * Parking: one word a worker = sequence and WAITING bit; a poster enqueues, fences, and wakes only when it sees WAITING; the
- * worker sets WAITING, fences, looks again at every queue, then blocks (helio, Seastar: see docs/RUNTIME.md).
+ * Parking: what other threads want of a worker comes through one word, its lane (inbox.h). Before it blocks the worker
+ * changes the word from EMPTY to PARKED; the push that replaces PARKED wakes the ring. One wake a sleep, none lost, and no
+ * fence: the idle mark lies in the word that the poster changes (docs/RUNTIME.md).
  */
 #ifndef CIRANDA_RUNTIME_WORKER_H
 #define CIRANDA_RUNTIME_WORKER_H
@@ -33,6 +34,7 @@ struct runtime_options {
     uint64_t handler_ns_max;    /* budget of one handler call; 0: 1 s */
     uint64_t watchdog_ns;       /* a worker that makes no progress this long stops the process; 0: 30 s */
     uint32_t spin_us;           /* before blocking; 0: none */
+    bool is_donation_off;       /* actors stay where they were spawned */
     struct ring_options ring;
     /* Product's per-worker parts. on_start runs on the worker's thread before its first turn; a failure stops the start. */
     void *user;
@@ -63,21 +65,43 @@ void *worker_user(const struct worker *worker);      /* the product's per-worker
 void worker_set_user(struct worker *worker, void *user);
 
 /* Thread: any, worker or not. Hands a chain of messages (msg.next, FIFO order from `first` to `last`) to `worker`, which
- * delivers each to its msg.to in that order; one wake at most. Owns: takes the chain. Messages to nobody are freed. */
+ * delivers each to its msg.to in that order; one wake at most. Owns: takes the chain. What reaches nobody (no such actor, or
+ * a full mailbox and not MSG_CONTROL) is freed and counted as a dead letter. */
 void worker_deliver(struct worker *worker, struct msg *first, struct msg *last);
 
 /* A function to run on a worker, from any thread; the struct is the caller's until it has run. */
 struct worker_task {
-    struct worker_task *next;
+    struct msg link; /* private: its place in the lane */
     void (*run)(struct worker *worker, struct worker_task *task);
 };
 void worker_post(struct worker *worker, struct worker_task *task); /* Thread: any */
 
+/* Thread: any; advisory: the numbers of one call may be of slightly different moments. */
+struct worker_stats {
+    uint64_t turns;                            /* of the loop */
+    uint64_t runs, messages;                   /* actor runs, and the messages handled in them */
+    uint64_t spawned, ended;                   /* actors; their difference, over all workers, are those alive */
+    uint64_t crashes;                          /* ended with a reason other than OK, kills included */
+    uint64_t activations;                      /* parked actors made runnable by another worker */
+    uint64_t wakes;                            /* sent to sleeping workers */
+    uint64_t sleeps;                           /* blocked in the ring */
+    uint64_t donations;                        /* actors given away */
+    uint64_t foreign_frees;                    /* blocks of other workers, carried home */
+    uint64_t dead_letters;                     /* messages that reached nobody */
+    uint64_t refusals;                         /* sends to a full mailbox */
+    uint64_t pool_misses;                      /* calls of malloc: chunks and large blocks */
+    uint64_t blocks_acquired, blocks_released; /* their difference, over all workers, are the blocks alive */
+};
+void worker_get_stats(const struct worker *worker, struct worker_stats *ret_stats);
+/* Bytes taken from the system under memory_bytes_max, now and at most. */
+void runtime_get_memory(const struct runtime *runtime, uint64_t *ret_used_bytes, uint64_t *ret_peak_bytes);
+
 /* ---- stepping (simulation and tests) ---------------------------------------------------------------------------------- */
-MUST_USE enum err worker_start(struct worker *worker, struct error *error); /* ring and on_start, on this thread */
+/* The ring and on_start, on this thread. Between steps this thread may use any worker of a stepped runtime (spawn, send). */
+MUST_USE enum err worker_start(struct worker *worker, struct error *error);
 /* One turn of the loop; never blocks. Returns: whether it did something. */
 bool worker_step(struct worker *worker);
-/* When it next has a timer; UINT64_MAX: none. */
+/* When it next has something to do by the clock: a timer, or one that moves down its wheels; UINT64_MAX: none. */
 uint64_t worker_next_deadline_ns(const struct worker *worker);
 
 /* One thread's asserts: names object, right and wrong worker. On in release until a benchmark shows its cost. */

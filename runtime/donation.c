@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* donation: actors move from a worker that has too many to one that has none. They are given, never stolen: the owner alone
+ * touches its run queue and its actors' private lists, so no lock and no atomic deque is needed.
+ *
+ * A worker asks by setting its bit before it sleeps. One that ends several turns in a row with a backlog clears such a bit
+ * (the clear decides who gives) and pushes a few actors into the sleeper's lane, which wakes it.
+ *
+ * Hysteresis, since moving back and forth costs more than it gains (zio#637: 50,000 tasks a second in circles): only to a
+ * worker that is idle, only after DONATION_TURNS turns of backlog (each is up to 200 us), at most half of the queue.
+ */
+#include "runtime/worker_internal.h"
+
+enum {
+    DONATION_BACKLOG = 4, /* runnable actors at the end of a turn; fewer are sooner run than moved */
+    DONATION_TURNS = 5,
+    DONATION_ACTORS_MAX = 8,
+};
+
+void donation_ask(struct worker *worker)
+{
+    atomic_or_acq_rel(&worker->runtime->idle_workers, 1ull << worker->index);
+}
+
+void donation_withdraw(struct worker *worker)
+{
+    atomic_and_acq_rel(&worker->runtime->idle_workers, ~(1ull << worker->index));
+}
+
+/* Returns: an idle worker whose request is now ours to fulfil; NULL: nobody asks. */
+static struct worker *claim_request(struct worker *worker)
+{
+    uint64_t idle = atomic_load_relaxed(&worker->runtime->idle_workers) & ~(1ull << worker->index);
+    if (!idle)
+        return NULL;
+    uint32_t index = (uint32_t)__builtin_ctzll(idle);
+    uint64_t before = atomic_and_acq_rel(&worker->runtime->idle_workers, ~(1ull << index));
+    return before & 1ull << index ? worker->runtime->workers[index] : NULL;
+}
+
+static bool may_move(const struct actor *actor)
+{
+    return !actor->type->is_pinned && actor->pin_count == 0;
+}
+
+static void give(struct worker *worker, struct actor *actor, struct worker *receiver)
+{
+    actor->state = ACTOR_PARKED;
+    actor->link.kind = LANE_ACTIVATE;
+    /* Release, pairs with the load in actor_send: an actor of the receiver that already sees its new home appends to the
+     * private lists, and must see them as we left them. The link stays ours until it is pushed. */
+    atomic_store_release(&actor->home, (uint8_t)receiver->index);
+    lane_push(worker, receiver, &actor->link, &actor->link);
+    counter_add(&worker->counters.donations, 1);
+}
+
+void donation_give(struct worker *worker)
+{
+    worker->backlog_turns = worker->run_queue.count >= DONATION_BACKLOG ? worker->backlog_turns + 1 : 0;
+    if (worker->backlog_turns < DONATION_TURNS || worker->runtime->options.is_donation_off)
+        return;
+    struct worker *receiver = claim_request(worker);
+    if (!receiver)
+        return;
+    worker->backlog_turns = 0;
+
+    uint32_t looked_at = worker->run_queue.count;
+    uint32_t to_give = looked_at / 2 < DONATION_ACTORS_MAX ? looked_at / 2 : DONATION_ACTORS_MAX;
+    for (; looked_at > 0; looked_at--) {
+        struct msg *link = msg_list_pop(&worker->run_queue.list);
+        struct actor *actor = container_of(link, struct actor, link);
+        if (to_give > 0 && may_move(actor)) {
+            worker->run_queue.count--;
+            to_give--;
+            give(worker, actor, receiver);
+        } else {
+            msg_list_append(&worker->run_queue.list, link); /* once round: the order stays */
+        }
+    }
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lane: the one inbox of a worker. Whatever another thread wants of it is a message in this list, and its kind says what: an
+ * actor to activate, a slot or a block that comes home, a task, the stop, or a message to deliver. One list, so that one word
+ * says whether the worker may sleep (worker.h, Parking), and so that what one thread sends stays in order.
+ */
+#include "runtime/worker_internal.h"
+
+void lane_push(struct worker *from, struct worker *to, struct msg *newest, struct msg *oldest)
+{
+    if (inbox_push(&to->lane, newest, oldest) != INBOX_UNPARKED)
+        return;
+    if (from)
+        counter_add(&from->counters.wakes, 1);
+    ring_wake(to->ring); /* set before the worker parked for the first time; the push acquired it */
+}
+
+static void activate(struct worker *worker, struct actor *actor)
+{
+    ASSERT(actor->state == ACTOR_PARKED && atomic_load_relaxed(&actor->home) == worker->index);
+    counter_add(&worker->counters.activations, 1);
+    actor_make_runnable(worker, actor);
+}
+
+static void run_task(struct worker *worker, struct msg *link)
+{
+    struct worker_task *task = container_of(link, struct worker_task, link);
+    task->run(worker, task);
+}
+
+bool lane_drain(struct worker *worker)
+{
+    struct msg *item = msg_chain_reverse(inbox_take(&worker->lane));
+    if (!item)
+        return false;
+    for (struct msg *next; item; item = next) {
+        next = item->next;
+        switch (item->kind) {
+        case LANE_ACTIVATE: activate(worker, container_of(item, struct actor, link)); break;
+        case LANE_SLOT: slab_take_back(&worker->slab, container_of(item, struct actor, link)); break;
+        case LANE_BLOCK: msg_take_home(worker, item); break;
+        case LANE_TASK: run_task(worker, item); break;
+        case LANE_STOP: worker->is_stopping = true; break;
+        default: /* kinds are an open number space */ actor_deliver(worker, item);
+        }
+    }
+    return true;
+}
+
+bool lane_discard(struct worker *worker)
+{
+    struct msg *item = msg_chain_reverse(inbox_take(&worker->lane));
+    if (!item)
+        return false;
+    for (struct msg *next; item; item = next) {
+        next = item->next;
+        if (item->kind == LANE_BLOCK)
+            msg_take_home(worker, item);
+        else if (item->kind < LANE_FIRST || item->kind > LANE_LAST)
+            msg_drop(worker, item);
+        /* actors and slots lie in slabs; tasks are their poster's */
+    }
+    return true;
+}
+
+void worker_deliver(struct worker *worker, struct msg *first, struct msg *last)
+{
+    ASSERT_SLOW(!last->next || first != last);
+    last->next = NULL;
+    struct msg *newest = msg_chain_reverse(first);
+    ASSERT_SLOW(newest == last);
+    lane_push(worker_current_, worker, newest, first);
+}
+
+void worker_post(struct worker *worker, struct worker_task *task)
+{
+    task->link.kind = LANE_TASK;
+    lane_push(worker_current_, worker, &task->link, &task->link);
+}

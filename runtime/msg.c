@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* msg: blocks from the worker's pool. A block that dies on another worker than its home is gathered there with others of the
+ * same home and carried back through that worker's lane, 32 at a time and before the worker sleeps: given to the pool where
+ * it dies, blocks would flow one way for ever and the sender's pool never be warm (ponyc#5768).
+ */
+#include <string.h>
+
+#include "runtime/worker_internal.h"
+
+enum { MSG_CLEARED_BYTES = 256 };
+
+static struct msg *create(struct worker *worker, uint16_t kind, uint8_t flags, uint32_t size, enum account_cap cap)
+{
+    ASSERT_CURRENT(worker);
+    ASSERT(size >= sizeof(struct msg) && (kind < LANE_FIRST || kind > LANE_LAST));
+    struct msg *msg = pool_acquire(&worker->pool, size, cap);
+    if (!msg)
+        return NULL;
+    memset(msg, 0, size < MSG_CLEARED_BYTES ? size : MSG_CLEARED_BYTES);
+    msg->size = size;
+    msg->kind = kind;
+    msg->flags = flags;
+    msg->home = (uint8_t)worker->index;
+    return msg;
+}
+
+struct msg *msg_create(struct worker *worker, uint16_t kind, uint8_t flags, uint32_t size)
+{
+    return create(worker, kind, flags, size, ACCOUNT_CAPPED);
+}
+
+struct msg *msg_create_for_end(struct worker *worker, uint16_t kind, uint32_t size)
+{
+    struct msg *msg = create(worker, kind, MSG_URGENT | MSG_CONTROL, size, ACCOUNT_UNCAPPED);
+    ASSERT(msg); /* the system itself has no memory left; half an end is worse than none */
+    return msg;
+}
+
+static void flush_foreign_home(struct worker *worker, uint32_t home)
+{
+    struct foreign_blocks *blocks = &worker->foreign[home];
+    if (!blocks->count)
+        return;
+    counter_add(&worker->counters.foreign_frees, blocks->count);
+    struct foreign_blocks batch = *blocks;
+    *blocks = (struct foreign_blocks){0};
+    lane_push(worker, worker->runtime->workers[home], batch.newest, batch.oldest);
+}
+
+void msg_flush_foreign(struct worker *worker)
+{
+    for (uint32_t home = 0; home < worker->runtime->worker_count; home++)
+        flush_foreign_home(worker, home);
+}
+
+static void gather_foreign(struct worker *worker, struct msg *msg)
+{
+    struct foreign_blocks *blocks = &worker->foreign[msg->home];
+    msg->kind = LANE_BLOCK;
+    msg->next = blocks->newest;
+    blocks->newest = msg;
+    if (blocks->count++ == 0)
+        blocks->oldest = msg;
+    if (blocks->count == FOREIGN_BATCH)
+        flush_foreign_home(worker, msg->home);
+}
+
+void msg_destroy(struct worker *worker, struct msg **msg_)
+{
+    struct msg *msg = *msg_;
+    *msg_ = NULL;
+    if (!msg)
+        return;
+    ASSERT_CURRENT(worker);
+    if (msg->home == worker->index || msg->size > POOL_BLOCK_BYTES_MAX)
+        pool_release(&worker->pool, msg, msg->size);
+    else
+        gather_foreign(worker, msg);
+}
+
+void msg_take_home(struct worker *worker, struct msg *msg)
+{
+    ASSERT_SLOW(msg->home == worker->index);
+    pool_release(&worker->pool, msg, msg->size);
+}
+
+void msg_drop(struct worker *worker, struct msg *msg)
+{
+    counter_add(&worker->counters.dead_letters, 1);
+    if (msg->kind == MSG_EXIT) {
+        struct msg_exit *exit_notice = (struct msg_exit *)(void *)msg;
+        if (exit_notice->crash_msg)
+            msg_drop(worker, exit_notice->crash_msg);
+        msg_drop_chain(worker, exit_notice->undelivered);
+    }
+    msg_destroy(worker, &msg);
+}
+
+void msg_drop_chain(struct worker *worker, struct msg *chain)
+{
+    while (chain) {
+        struct msg *next = chain->next;
+        msg_drop(worker, chain);
+        chain = next;
+    }
+}
