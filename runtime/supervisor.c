@@ -19,7 +19,7 @@
 #include "runtime/assert.h"
 #include "runtime/log.h"
 #include "runtime/restart_intensity.h"
-#include "runtime/worker.h"
+#include "runtime/worker_internal.h" /* msg_drop */
 
 enum {
     MSG_BOOT = MSG_SUPERVISOR_PRIVATE_FIRST, /* the first one: start the children */
@@ -188,22 +188,16 @@ static void child_retire(struct supervisor *supervisor, struct child *child)
 
 /* ---- messages --------------------------------------------------------------------------------------------------------- */
 
-static uint32_t destroy_list(struct worker *worker, struct msg *msg)
-{
-    uint32_t count = 0;
-    for (struct msg *next; msg; msg = next, count++) {
-        next = msg->next;
-        msg_destroy(worker, &msg);
-    }
-    return count;
-}
-
-/* Frees the exit and what it carries: a supervisor does not know what a child's messages mean. Returns how many were lost. */
+/* Drops the exit and what it carries, as dead letters: a supervisor does not know what a child's messages mean. Returns how
+ * many they were. */
 static uint32_t exit_destroy(struct worker *worker, struct msg_exit *exit)
 {
-    uint32_t lost_count = destroy_list(worker, exit->undelivered);
-    lost_count += exit->crash_msg != NULL;
-    msg_destroy(worker, &exit->crash_msg);
+    uint32_t lost_count = exit->crash_msg != NULL;
+    for (const struct msg *lost = exit->undelivered; lost; lost = lost->next)
+        lost_count++;
+    if (exit->crash_msg)
+        msg_drop(worker, exit->crash_msg);
+    msg_drop_chain(worker, exit->undelivered);
     struct msg *msg = &exit->msg;
     msg_destroy(worker, &msg);
     return lost_count;

@@ -122,7 +122,7 @@ struct supervisor_child_info {
 };
 
 /* Made by supervisor_call_create, sent with actor_send; the same block comes back to `reply_to` as MSG_SUPERVISOR_ANSWER,
- * exactly once unless the supervisor was killed. ERR_SHUTDOWN: it is ending. */
+ * once; ERR_SHUTDOWN: it is ending. No answer comes from one that ends before the call's turn: who must know sets a time. */
 struct supervisor_call {
     struct msg msg;
     enum supervisor_verb verb;
