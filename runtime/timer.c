@@ -14,8 +14,3 @@ void timer_cancel(struct worker *worker, struct timer *timer)
     ASSERT_CURRENT(worker);
     timer_wheel_cancel(&worker->wheel, timer);
 }
-
-bool timer_is_active(const struct timer *timer)
-{
-    return timer->previous_next;
-}

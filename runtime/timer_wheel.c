@@ -100,6 +100,11 @@ static void advance(struct timer_wheel *wheel, uint64_t now_tick)
         wheel->tick = now_tick; /* no slot begins in between, so each timer is still in its right wheel */
 }
 
+bool timer_is_active(const struct timer *timer)
+{
+    return timer->previous_next;
+}
+
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now_ns)
 {
     *wheel = (struct timer_wheel){.tick = now_ns / TIMER_TICK_NS};

@@ -45,6 +45,8 @@ void worker_destroy(struct worker *worker)
 {
     slab_deinit(&worker->slab, &worker->runtime->account);
     pool_deinit(&worker->pool);
+    ring_destroy(
+        worker->ring); /* not when its loop ends: a poster that has just unparked it may still be about to wake it */
     free(worker);
 }
 
@@ -88,8 +90,6 @@ void worker_finish(struct worker *worker)
     actor_drop_delayed(worker);
     if (worker->is_started && runtime->options.on_stop)
         runtime->options.on_stop(worker, runtime->options.user);
-    ring_destroy(worker->ring);
-    worker->ring = NULL;
     worker_current_ = previous;
 }
 
@@ -111,11 +111,12 @@ static uint32_t sleep_in_ring(struct worker *worker)
 {
     msg_flush_foreign(worker); /* others may wait for these blocks longer than we sleep */
     donation_ask(worker);
-    uint32_t completed = 0;
+    uint64_t deadline_ns = 0;
     if (!spin(worker) && inbox_try_park(&worker->lane)) {
         counter_add(&worker->counters.sleeps, 1);
-        completed = ring_step(worker->ring, timer_wheel_next_ns(&worker->wheel));
+        deadline_ns = timer_wheel_next_ns(&worker->wheel);
     }
+    uint32_t completed = ring_step(worker->ring, deadline_ns);
     donation_withdraw(worker);
     return completed;
 }

@@ -242,7 +242,7 @@ uint64_t runtime_blocks_alive(const struct runtime *runtime); /* advisory while 
 enum err worker_create(struct runtime *runtime, uint32_t index, struct worker **ret_worker);
 void worker_destroy(struct worker *worker);
 void worker_run(struct worker *worker); /* the loop of a thread, until it is told to stop */
-/* Ends the actors that live here, on_stop, the ring. Thread: the worker's; all workers have left their loops. */
+/* Ends the actors that live here, then on_stop. Thread: the worker's; all workers have left their loops. */
 void worker_finish(struct worker *worker);
 
 /* actor.c */
@@ -263,9 +263,6 @@ bool lane_discard(struct worker *worker); /* at the end: frees what is in it */
 struct msg *msg_create_for_end(struct worker *worker, uint16_t kind, uint32_t size); /* uncapped, urgent, control */
 void msg_take_home(struct worker *worker, struct msg *msg);                          /* a block that came by the lane */
 void msg_flush_foreign(struct worker *worker);
-/* Frees a message that reaches nobody, and what an exit notice carries. Counts dead letters. */
-void msg_drop(struct worker *worker, struct msg *msg);
-void msg_drop_chain(struct worker *worker, struct msg *chain);
 
 /* donation.c */
 void donation_ask(struct worker *worker);

@@ -11,12 +11,6 @@
 #include "runtime/assert.h"
 #include "runtime/timer_wheel.h"
 
-/* Without the worker that timer.c serves. */
-bool timer_is_active(const struct timer *timer)
-{
-    return timer->previous_next;
-}
-
 static const uint64_t MS = 1000000;
 static struct timer_wheel wheel;
 
