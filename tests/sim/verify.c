@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verify: the rules, one function each:
+ *   V1 versions are dense from 1, whatever the page size
+ *   V2 every message that was accepted is there once; a refused one never; any other at most once
+ *   V3 the messages of one customer stand in the order said
+ *   V4 each message ends in one turn end, its reply is the one that was answered, turns end in the order of their messages
+ *   V5 what an observer saw is, byte for byte, what the journal says
+ *   V6 the epoch never falls, and no agent speaks while a queue or a person owns the conversation
+ *   V7 the provider saw no attempt that the journal does not know
+ */
+#include "tests/sim/verify.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/fetch_sim.h"
+#include "net/json.h"
+#include "runtime/ring_sim.h"
+
+enum { PAGES_MAX = 10000, STEPS_MAX = 200000, ENDS_MAX = 1024 };
+
+struct story {
+    struct buffer lines; /* envelopes as they came, one a line */
+    uint64_t last_version;
+    uint64_t attempts;
+};
+
+static int ask(struct world *world, const char *path, struct buffer *ret_body)
+{
+    struct sim_http http = {0};
+    if (!sim_http_open(&http, world->address))
+        fail("nobody listens at the end");
+    sim_http_send(&http, "GET", path, "", (struct slice){0});
+    for (uint32_t steps = 0; steps < STEPS_MAX; steps++) {
+        struct sim_answer answer;
+        enum sim_http_event event = sim_http_poll(&http, &answer);
+        if (event == SIM_HTTP_ANSWER) {
+            buffer_clear(ret_body);
+            buffer_append_slice(ret_body, answer.body);
+            int status = answer.status;
+            sim_http_close(&http);
+            return status;
+        }
+        if (event == SIM_HTTP_CLOSED)
+            fail("%s: closed without an answer", path);
+        bool did_something = false;
+        for (uint32_t part = 0; part < world_part_count(world); part++)
+            did_something |= world_step_part(world, part);
+        if (!did_something && !world_advance(world, UINT64_MAX))
+            fail("%s: no answer, and nothing left to happen", path);
+    }
+    fail("%s: no answer", path);
+}
+
+static struct json_value member(struct json_value object, const char *key)
+{
+    struct json_value value;
+    if (!json_find(object, key, &value))
+        fail("no %s in %.*s", key, SLICE_PRINT(object.raw));
+    return value;
+}
+
+static uint64_t number(struct json_value object, const char *key)
+{
+    int64_t value;
+    if (json_integer(member(object, key), &value) != OK || value < 0)
+        fail("%s is no number in %.*s", key, SLICE_PRINT(object.raw));
+    return (uint64_t)value;
+}
+
+static const char *text(struct json_value object, const char *key, char *buffer, size_t size)
+{
+    struct slice value;
+    struct json_value found;
+    char raw[8192];
+    buffer[0] = 0;
+    if (json_find(object, key, &found) && found.type == JSON_STRING && json_string(found, raw, sizeof raw, &value) == OK)
+        snprintf(buffer, size, "%.*s", SLICE_PRINT(value));
+    return buffer;
+}
+
+/* V1. Returns: false when the conversation is refused as damaged. */
+static bool read_story(struct world *world, uint32_t conversation, bool may_be_damaged, struct story *story)
+{
+    uint64_t after = 0;
+    struct buffer body;
+    buffer_init(&body, 16 << 20);
+    for (uint32_t page = 0; page < PAGES_MAX; page++) {
+        char path[128];
+        uint64_t limit = page % 3 == 0 ? 1 : 1 + sim_random_below(50);
+        snprintf(path, sizeof path, "/v1/conversations/c-%u/events?after=%" PRIu64 "&limit=%" PRIu64, conversation, after,
+                 limit);
+        int status = ask(world, path, &body);
+        if (status == 404 && after == 0)
+            break; /* nobody ever got through to it */
+        if (status == 503 && may_be_damaged) {
+            buffer_deinit(&body);
+            return false;
+        }
+        if (status != 200)
+            fail("%s: %d %.*s", path, status, SLICE_PRINT(buffer_slice(&body)));
+        struct json_value root, event, next;
+        struct json_problem problem;
+        if (json_validate(buffer_slice(&body), &root, &problem) != OK)
+            fail("%s: %s", path, problem.reason);
+        struct json_iterator iterator = {0};
+        while (json_next_element(member(root, "events"), &iterator, &event)) {
+            uint64_t version = number(event, "version");
+            if (version != story->last_version + 1)
+                fail("c-%u: version %" PRIu64 " after %" PRIu64, conversation, version, story->last_version);
+            story->last_version = version;
+            buffer_append_slice(&story->lines, event.raw);
+            buffer_append_byte(&story->lines, '\n');
+        }
+        next = member(root, "next");
+        if (next.type == JSON_NULL)
+            break;
+        int64_t value;
+        if (json_integer(next, &value) != OK || (uint64_t)value != story->last_version)
+            fail("c-%u: next %.*s after version %" PRIu64, conversation, SLICE_PRINT(next.raw), story->last_version);
+        after = (uint64_t)value;
+    }
+    buffer_deinit(&body);
+    return true;
+}
+
+struct told {
+    uint32_t received[CUSTOMERS_MAX][MESSAGES_MAX]; /* times */
+    int last[CUSTOMERS_MAX];                        /* number of the last message */
+    char turns[ENDS_MAX][40];                       /* in the order of their messages */
+    char replies[ENDS_MAX][128];
+    uint32_t customer[ENDS_MAX], message[ENDS_MAX];
+    char status[ENDS_MAX][20];
+    uint32_t turn_count, end_count;
+    uint64_t epoch;
+    bool is_with_people;
+};
+
+static uint32_t turn_index(const struct told *told, const char *turn_id, struct slice line)
+{
+    for (uint32_t i = 0; i < told->turn_count; i++)
+        if (strcmp(told->turns[i], turn_id) == 0)
+            return i;
+    fail("an event of a turn that was never asked for: %.*s", SLICE_PRINT(line));
+}
+
+static void note_received(struct told *told, struct json_value payload, struct slice line, struct customer *customers)
+{
+    char id[64], said[256];
+    unsigned customer, message;
+    if (sscanf(text(payload, "message_id", id, sizeof id), "m-%u-%u", &customer, &message) != 2 ||
+        customer >= CUSTOMERS_MAX || message >= MESSAGES_MAX)
+        fail("a message nobody said: %.*s", SLICE_PRINT(line));
+    struct sim_message *promised = &customers[customer].messages[message];
+    if (strcmp(text(payload, "text", said, sizeof said), promised->text) != 0)
+        fail("%s has the text \"%s\" instead of \"%s\"", id, said, promised->text);
+    if (told->received[customer][message]++)
+        fail("%s is there twice", id); /* V2 */
+    if (promised->is_refused)
+        fail("%s was refused, and is there", id); /* V2 */
+    if ((int)message < told->last[customer] && !promised->is_unsure)
+        fail("customer %u: message %u stands after message %d", customer, message, told->last[customer]); /* V3 */
+    if ((int)message > told->last[customer])
+        told->last[customer] = (int)message;
+    uint32_t i = told->turn_count++;
+    if (i >= ENDS_MAX)
+        fail("too many turns");
+    text(payload, "turn_id", told->turns[i], sizeof told->turns[i]);
+    told->customer[i] = customer;
+    told->message[i] = message;
+}
+
+static void note_end(struct told *told, struct json_value payload, struct slice line, const char *status)
+{
+    char turn_id[40];
+    uint32_t i = turn_index(told, text(payload, "turn_id", turn_id, sizeof turn_id), line);
+    if (told->status[i][0])
+        fail("turn %s ended twice: %.*s", turn_id, SLICE_PRINT(line));
+    if (i != told->end_count)
+        fail("turn %s ended out of its turn: %.*s", turn_id, SLICE_PRINT(line)); /* V4 */
+    told->end_count++;
+    text(payload, "status", told->status[i], sizeof told->status[i]);
+    if (!told->status[i][0])
+        snprintf(told->status[i], sizeof told->status[i], "%s", status);
+}
+
+static void note_reply(struct told *told, struct json_value payload, struct slice line)
+{
+    char turn_id[40];
+    uint32_t i = turn_index(told, text(payload, "turn_id", turn_id, sizeof turn_id), line);
+    if (told->replies[i][0])
+        fail("turn %s has two replies: %.*s", turn_id, SLICE_PRINT(line));
+    if (told->is_with_people)
+        fail("an agent speaks while people own the conversation: %.*s", SLICE_PRINT(line)); /* V6 */
+    text(payload, "text", told->replies[i], sizeof told->replies[i]);
+}
+
+static void note_owner(struct told *told, struct json_value payload, struct slice line)
+{
+    char owner[128];
+    text(payload, "owner", owner, sizeof owner);
+    uint64_t epoch = number(payload, "epoch");
+    if (epoch <= told->epoch && told->epoch)
+        fail("the epoch fell or stood: %.*s", SLICE_PRINT(line)); /* V6 */
+    told->epoch = epoch;
+    told->is_with_people = strncmp(owner, "queue:", 6) == 0 || strncmp(owner, "human:", 6) == 0;
+}
+
+static void read_events(struct story *story, struct told *told, struct customer *customers)
+{
+    for (size_t at = 0; at < story->lines.size;) {
+        const char *end = memchr(story->lines.data + at, '\n', story->lines.size - at);
+        struct slice line = slice_of(story->lines.data + at, (size_t)(end - story->lines.data) - at);
+        at += line.size + 1;
+        struct json_value root;
+        struct json_problem problem;
+        char kind[64];
+        if (json_validate(line, &root, &problem) != OK)
+            fail("an envelope is no JSON: %.*s", SLICE_PRINT(line));
+        struct json_value payload = member(root, "payload");
+        text(root, "event", kind, sizeof kind);
+        if (strcmp(kind, "inbox.message.received") == 0 || strcmp(kind, "agent.human.message.sent") == 0)
+            note_received(told, payload, line, customers);
+        else if (strcmp(kind, "agent.response.generated") == 0 || strcmp(kind, "agent.ai.response.generated") == 0)
+            note_reply(told, payload, line);
+        else if (strcmp(kind, "routing.handoff.completed") == 0)
+            note_owner(told, payload, line);
+        else if (strcmp(kind, "turn.completed") == 0)
+            note_end(told, payload, line, "completed");
+        else if (strcmp(kind, "turn.failed") == 0)
+            note_end(told, payload, line, "failed");
+        else if (strcmp(kind, "turn.cancelled") == 0)
+            fail("a turn was cancelled by nobody: %.*s", SLICE_PRINT(line));
+        else if (strcmp(kind, "agent.ai.request.started") == 0)
+            story->attempts++;
+    }
+}
+
+static void check_promises(const struct world *world, const struct told *told, const struct customer *customers,
+                           uint32_t conversation)
+{
+    if (told->end_count != told->turn_count)
+        fail("c-%u: %u turns, %u ends", conversation, told->turn_count, told->end_count); /* V4 */
+    for (uint32_t c = 0; c < world->plan->customers; c++) {
+        const struct customer *customer = &customers[c];
+        for (uint32_t m = 0; customer->conversation == conversation && m < customer->count; m++)
+            if (customer->messages[m].was_accepted && !told->received[c][m])
+                fail("%s was accepted, and is lost", customer->messages[m].id); /* V2 */
+    }
+    for (uint32_t i = 0; i < told->turn_count; i++) {
+        const struct sim_message *promised = &customers[told->customer[i]].messages[told->message[i]];
+        if (promised->turn_id[0] && strcmp(promised->turn_id, told->turns[i]) != 0)
+            fail("%s: turn %s was promised, %s ran", promised->id, promised->turn_id, told->turns[i]);
+        if (promised->is_done && !promised->from && strcmp(promised->reply, told->replies[i]) != 0)
+            fail("%s was answered \"%s\", the journal says \"%s\"", promised->id, promised->reply,
+                 told->replies[i]); /* V4 */
+        if (promised->is_done && strcmp(promised->status, told->status[i]) != 0)
+            fail("%s was answered %s, the journal says %s", promised->id, promised->status, told->status[i]);
+    }
+}
+
+static void check_observers(const struct world *world, const struct observer *observers, uint32_t conversation,
+                            const struct story *story)
+{
+    for (uint32_t i = 0; i < world->plan->observers; i++) {
+        const struct observer *observer = &observers[i];
+        if (observer->conversation != conversation)
+            continue;
+        if (observer->seen.size > story->lines.size ||
+            memcmp(observer->seen.data, story->lines.data, observer->seen.size) != 0)
+            fail("observer %u of c-%u saw something else than the journal says", i, conversation); /* V5 */
+        if (observer->version != story->last_version)
+            fail("observer %u of c-%u stopped at %" PRIu64 " of %" PRIu64, i, conversation, observer->version,
+                 story->last_version);
+    }
+}
+
+void verify_all(struct world *world, struct customer *customers, struct observer *observers, int damaged)
+{
+    uint64_t attempts = 0;
+    bool is_complete = true;
+    for (uint32_t c = 0; c < world->plan->conversations; c++) {
+        struct story story = {0};
+        static struct told told;
+        told = (struct told){0};
+        for (uint32_t i = 0; i < CUSTOMERS_MAX; i++)
+            told.last[i] = -1;
+        buffer_init(&story.lines, 32 << 20);
+        if (read_story(world, c, (int)c == damaged, &story)) {
+            read_events(&story, &told, customers);
+            check_promises(world, &told, customers, c);
+            check_observers(world, observers, c, &story);
+        } else {
+            is_complete = false;
+        }
+        attempts += story.attempts;
+        sim_trace(story.lines.data, story.lines.size);
+        buffer_deinit(&story.lines);
+    }
+    if (is_complete && fetch_sim_seen_count() > attempts)
+        fail("the provider saw %" PRIu64 " attempts, the journal knows %" PRIu64, fetch_sim_seen_count(),
+             attempts); /* V7 */
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verify: holds what customers were promised and observers saw against what the journal holds in the end. */
+#ifndef CIRANDA_TESTS_SIM_VERIFY_H
+#define CIRANDA_TESTS_SIM_VERIFY_H
+
+#include <stdint.h>
+
+#include "tests/sim/customer.h"
+#include "tests/sim/world.h"
+
+/* Reads every conversation page by page. `damaged`: a conversation whose bytes were harmed, which may be refused (503), but
+ * never be told differently; -1: none. */
+void verify_all(struct world *world, struct customer *customers, struct observer *observers, int damaged);
+
+#endif

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* world: boots, crashes and ends the server; plays the model provider. See world.h. */
+#include "tests/sim/world.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "actors/config/config.h"
+#include "actors/server.h"
+#include "net/fetch_sim.h"
+#include "net/json.h"
+#include "runtime/assert.h"
+#include "runtime/clock.h"
+#include "runtime/metrics.h"
+#include "runtime/ring_sim.h"
+#include "storage/disk_sim.h"
+
+enum { SHUT_DOWN_STEPS_MAX = 2000000 };
+static const char VFS_NAME[] = "sim";
+static uint64_t current_seed;
+
+void fail(const char *format, ...)
+{
+    fflush(stdout);
+    fprintf(stderr, "seed %" PRIu64 " FAILED: ", current_seed);
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "\n");
+    fflush(stderr);
+    _exit(1);
+}
+
+/* ---- the model provider --------------------------------------------------------------------------------------------------- */
+
+/* The text of the last user message of a chat request. */
+static struct slice last_user_text(struct slice body, char *buffer, size_t size)
+{
+    struct json_value root, messages, message, value;
+    struct json_problem problem;
+    struct slice text = {0};
+    if (json_validate(body, &root, &problem) != OK)
+        fail("the provider got bad JSON: %s at %zu", problem.reason, problem.offset);
+    if (!json_find(root, "messages", &messages))
+        fail("the provider got no messages");
+    struct json_iterator iterator = {0};
+    while (json_next_element(messages, &iterator, &message)) {
+        struct slice role;
+        char role_text[32];
+        if (!json_find(message, "role", &value) || json_string(value, role_text, sizeof role_text, &role) != OK)
+            fail("a message without role");
+        if (!slice_has_text(role, "user"))
+            continue;
+        if (!json_find(message, "content", &value) || json_string(value, buffer, size, &text) != OK)
+            fail("a message without content");
+    }
+    return text;
+}
+
+static void write_piece(struct fetch_sim_script *script, const char *json_text, uint64_t delay_ns)
+{
+    size_t before = script->body.size;
+    buffer_append_format(&script->body, "data: %s\n\n", json_text);
+    script->pieces[script->piece_count++] =
+        (struct fetch_sim_piece){.delay_ns = delay_ns, .size = (uint32_t)(script->body.size - before)};
+}
+
+static void write_stream(struct fetch_sim_script *script, struct slice text, uint64_t random)
+{
+    uint64_t delay_ns = random % 200 * 1000000ull;
+    const char *parts[2] = {"eco: ", NULL};
+    char copy[256];
+    snprintf(copy, sizeof copy, "%.*s", SLICE_PRINT(text));
+    parts[1] = copy;
+    for (int i = 0; i < 2; i++) {
+        struct buffer line;
+        buffer_init(&line, 4096);
+        buffer_append_text(&line, "{\"choices\":[{\"index\":0,\"delta\":{\"content\":");
+        json_write_string(&line, slice_from_text(parts[i]));
+        buffer_append_text(&line, "},\"finish_reason\":null}]}");
+        buffer_append_byte(&line, 0);
+        write_piece(script, line.data, delay_ns);
+        buffer_deinit(&line);
+    }
+    write_piece(script, "{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}", delay_ns / 4);
+    write_piece(script, "{\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}", 0);
+    write_piece(script, "[DONE]", 0);
+}
+
+static void provide(void *context, const struct fetch_sim_call *call, struct fetch_sim_script *script)
+{
+    struct world *world = context;
+    char buffer[4096];
+    struct slice text = last_user_text(call->body, buffer, sizeof buffer);
+    sim_trace(text.data, text.size);
+    uint64_t random = call->random;
+    bool is_faulty = !world->is_calm && random % 1000 < world->plan->provider_fault_per_mille;
+    script->status = 200;
+    write_stream(script, text, random >> 16);
+    if (!is_faulty)
+        return;
+    switch ((random >> 32) % 6) {
+    case 0: script->is_refused = true; break;
+    case 1:
+        script->status = 503;
+        script->retry_after_ms = (random >> 40) % 3000;
+        break;
+    case 2: script->status = 429; break;
+    case 3:
+        script->code = ERR_PEER_CLOSED;
+        script->piece_count = (uint32_t)((random >> 40) % 3);
+        script->body.size /= 3;
+        break;
+    case 4:
+        script->is_stalled = true;
+        script->piece_count = 1;
+        break;
+    case 5:
+        script->body.size = 0;
+        script->piece_count = 0;
+        buffer_append_text(&script->body, "data: {\"choices\": [oops\n\n");
+        break;
+    }
+    if (script->status != 200) {
+        buffer_clear(&script->body);
+        script->piece_count = 0;
+        buffer_append_text(&script->body, "{\"error\":{\"message\":\"not now\",\"type\":\"server_error\"}}");
+    }
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------------------ */
+
+static uint64_t draw_for_disk(void *context)
+{
+    (void)context;
+    return sim_random_u64();
+}
+
+void world_create(struct world *world, const struct plan *plan)
+{
+    current_seed = plan->seed;
+    *world = (struct world){.plan = plan};
+    snprintf(world->directory, sizeof world->directory, "/dev/shm/ciranda-sim-%d", (int)getpid());
+    sim_world_reset(plan->seed, &plan->network);
+    const struct disk_sim_options options = {
+        .name = VFS_NAME, .random = draw_for_disk, .is_powersafe = plan->seed % 2 == 0};
+    world->disk = disk_sim_create(&options);
+    if (!world->disk)
+        fail("no simulated disk");
+    fetch_sim_set_provider(provide, world);
+}
+
+static void write_config(const struct world *world, char *path, size_t size)
+{
+    const struct plan *plan = world->plan;
+    snprintf(path, size, "%s.yaml", world->directory);
+    FILE *file = fopen(path, "w");
+    if (!file)
+        fail("cannot write %s", path);
+    fprintf(
+        file,
+        "server: {http_listen: '127.0.0.1:7400', rpc_listen: '', data: '%s', workers: %u, memory: 64MiB, drain: 20s}\n"
+        "log: {level: error}\n"
+        "conversation: {idle: %ums, dedup_messages: %u, history_messages: %u, queued_turns: %u, mailbox_messages: %u, "
+        "turn_timeout: 120s}\n"
+        "http: {pipeline: %u}\n"
+        "agents:\n"
+        "  echo: {kind: echo}\n"
+        "  desk: {kind: rules, rules: [{match: [humano], handoff: 'queue:desk'}], otherwise: {agent: echo}}\n"
+        "  bot: {kind: llm, provider: main, model: m}\n"
+        "providers:\n"
+        "  main: {type: openai, base_url: 'http://model/v1', timeout: 20s, idle_timeout: 5s, first_byte_timeout: 5s,\n"
+        "    breaker: {failures: %u, open_for: 2s, successes: 1}, retry: {attempts: %u, backoff: 10ms..500ms}}\n"
+        "routing: {default: desk}\n",
+        world->directory, plan->workers, plan->idle_ms, plan->dedup_messages, plan->history_messages, plan->queued_turns,
+        plan->mailbox_messages, plan->pipeline, plan->breaker_failures, plan->retry_attempts);
+    if (fclose(file) != 0)
+        fail("cannot write %s", path);
+}
+
+void world_boot(struct world *world)
+{
+    ASSERT(!world->server);
+    char path[160];
+    write_config(world, path, sizeof path);
+    struct error error = {0};
+    struct config *config;
+    const struct config_flags flags = {.file = path};
+    if (config_load(&flags, &config, &error) != OK)
+        fail("configuration: %s", error.text);
+    const struct server_options options = {.config = config, .journal_vfs = VFS_NAME};
+    enum err code = server_create(&options, &world->server, &error);
+    if (code == OK)
+        code = server_start_stepped(world->server, &error);
+    config_unref(config);
+    if (code != OK && world_is_broken(world)) {
+        world_crash(world, true); /* cut again while it recovered */
+        world_boot(world);
+        return;
+    }
+    if (code != OK)
+        fail("start %u: %s", world->lives + 1, error.text);
+    snprintf(world->address, sizeof world->address, "%s", server_http_address(world->server));
+    world->lives++;
+    sim_trace_u64(world->lives);
+}
+
+void world_crash(struct world *world, bool is_power_cut)
+{
+    server_abandon(world->server);
+    world->server = NULL;
+    metrics_reset();
+    sim_world_kill_server();
+    if (is_power_cut && !disk_sim_is_crashed(world->disk))
+        disk_sim_crash(world->disk);
+    if (disk_sim_is_crashed(world->disk))
+        disk_sim_restart(world->disk);
+    world->crashes++;
+}
+
+bool world_is_broken(const struct world *world)
+{
+    return disk_sim_is_crashed(world->disk);
+}
+
+uint32_t world_part_count(const struct world *world)
+{
+    return world->server ? server_part_count(world->server) : 0;
+}
+
+bool world_step_part(struct world *world, uint32_t part)
+{
+    return server_step_part(world->server, part);
+}
+
+bool world_advance(struct world *world, uint64_t other_ns)
+{
+    uint64_t next_ns = sim_world_next_event_ns();
+    uint64_t server_ns = world->server ? server_next_deadline_ns(world->server) : UINT64_MAX;
+    next_ns = server_ns < next_ns ? server_ns : next_ns;
+    next_ns = other_ns < next_ns ? other_ns : next_ns;
+    if (next_ns == UINT64_MAX)
+        return false;
+    uint64_t now_ns = clock_mono_ns();
+    sim_clock_advance_to(next_ns > now_ns ? next_ns : now_ns + 1000);
+    return true;
+}
+
+void world_calm(struct world *world)
+{
+    world->is_calm = true;
+    const struct sim_options perfect = {.latency_ns_min = 1000, .latency_ns_max = 1000000};
+    sim_world_set_options(&perfect);
+    disk_sim_set_bytes_max(world->disk, 0);
+    for (int fault = 0; fault < DISK_SIM_FAULT_COUNT; fault++)
+        disk_sim_schedule(world->disk, (enum disk_sim_fault)fault, 1, 0);
+}
+
+int world_rot(struct world *world)
+{
+    static const char *const names[] = {"journal.db", "journal.db-wal"};
+    for (int i = 0; i < 2; i++) {
+        char path[192];
+        snprintf(path, sizeof path, "%s/%s", world->directory, names[i]);
+        const uint8_t *bytes;
+        size_t size;
+        if (!disk_sim_peek(world->disk, path, &bytes, &size) || size == 0)
+            continue;
+        size_t start = sim_random_below(size);
+        /* Texts of messages look like "say-<customer>-<number>": see customer.c. */
+        const uint8_t *found = memmem(bytes + start, size - start, "say-", 4);
+        if (!found || (size_t)(found - bytes) + 6 > size)
+            continue;
+        int customer = found[4] - '0';
+        if (customer < 0 || customer >= (int)world->plan->customers)
+            continue;
+        disk_sim_flip_bit(world->disk, path, (uint64_t)(found - bytes) * 8 + sim_random_below(24));
+        return customer % (int)world->plan->conversations;
+    }
+    return -1;
+}
+
+void world_shut_down(struct world *world)
+{
+    server_drain(world->server);
+    for (uint32_t steps = 0; server_http_address(world->server)[0]; steps++) {
+        bool did_something = false;
+        for (uint32_t part = 0; part < world_part_count(world); part++)
+            did_something |= world_step_part(world, part);
+        if (!did_something && server_is_drained(world->server))
+            break;
+        if (!did_something && !world_advance(world, UINT64_MAX))
+            break;
+        if (steps > SHUT_DOWN_STEPS_MAX)
+            fail("the server does not come to rest");
+    }
+    if (!server_is_drained(world->server))
+        fail("the server did not drain");
+    server_destroy(world->server);
+    world->server = NULL;
+    sim_world_kill_server();
+}
+
+void world_destroy(struct world *world)
+{
+    disk_sim_destroy(world->disk);
+    sim_world_destroy();
+    char command[160];
+    static const char *const names[] = {"/LOCK", "/FORMAT", ".yaml", ""};
+    for (int i = 0; i < 4; i++) {
+        snprintf(command, sizeof command, "%s%s", world->directory, names[i]);
+        remove(command);
+    }
+}
