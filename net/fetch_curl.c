@@ -10,6 +10,8 @@
  * One fetch is one attempt. libcurl repeats a request by itself when a reused connection dies before it gave a byte; the
  * provider may have seen the first, so the second is stopped before it is sent (on_request_sent) and ends as ERR_PEER_CLOSED.
  *
+ * Time is read from the clock, not from the worker: in a callback of the ring the worker's is as old as the sleep before it.
+ *
  * HTTP/1.1 only, on TLS too: F2 wants a socket that can be closed, and a stuck stream must not hold others. The price is a
  * connection a request in flight.
  */
@@ -91,7 +93,6 @@ struct fetch_client {
     uint32_t in_flight_max, in_flight, idle_connections_max;
     struct fetch *free;
     struct fetch_list postponed, ended;
-    struct fetch *letting_go; /* libcurl is closing sockets on its behalf */
     bool is_telling, is_destroyed;
 };
 
@@ -168,15 +169,22 @@ static void let_go(struct fetch *fetch)
 {
     struct fetch_client *client = fetch->client;
     ASSERT(!client->sockets.is_held);
-    client->letting_go = fetch->state == FETCH_STOPPING ? fetch : NULL;
+    client->sockets.owner = fetch->state == FETCH_STOPPING ? fetch : NULL;
     client->sockets.is_held = true;
     curl_multi_remove_handle(client->multi, fetch->easy);
     client->sockets.is_held = false;
-    client->letting_go = NULL;
+    client->sockets.owner = NULL;
     curl_easy_cleanup(fetch->easy);
     curl_slist_free_all(fetch->headers);
     fetch->easy = NULL;
     fetch->headers = NULL;
+}
+
+static void on_socket_released(void *context, void *owner)
+{
+    (void)context;
+    struct fetch *fetch = owner;
+    fetch->sockets_closing++;
 }
 
 static void on_socket_closed(void *context, void *owner)
@@ -269,7 +277,7 @@ static void on_deadline(struct worker *worker, struct timer *timer)
     static const char *const phases[] = {
         [FETCH_CONNECTING] = "connect", [FETCH_AWAITING] = "first byte", [FETCH_READING] = "idle"};
     struct fetch *fetch = container_of(timer, struct fetch, deadline);
-    uint64_t now_ns = worker_now_ns(worker);
+    uint64_t now_ns = clock_mono_ns();
     if (now_ns < next_deadline_ns(fetch)) {
         timer_start(worker, timer, next_deadline_ns(fetch));
         return;
@@ -284,7 +292,7 @@ static void on_deadline(struct worker *worker, struct timer *timer)
 static void enter_phase(struct fetch *fetch, enum fetch_phase phase)
 {
     fetch->phase = phase;
-    fetch->phase_ns = worker_now_ns(fetch->client->worker);
+    fetch->phase_ns = clock_mono_ns();
     timer_start(fetch->client->worker, &fetch->deadline, next_deadline_ns(fetch));
 }
 
@@ -356,7 +364,7 @@ static size_t on_body(char *data, size_t unit, size_t size, void *context)
     if (fetch->state != FETCH_RUNNING)
         return size;
     if (fetch->phase == FETCH_READING)
-        fetch->phase_ns = worker_now_ns(fetch->client->worker);
+        fetch->phase_ns = clock_mono_ns();
     else
         enter_phase(fetch, FETCH_READING);
     uint64_t room = fetch->response_bytes_max - fetch->received_bytes;
@@ -380,9 +388,7 @@ static curl_socket_t on_socket_open(void *context, curlsocktype purpose, struct 
 static int on_socket_close(void *context, curl_socket_t fd)
 {
     struct fetch_client *client = context;
-    if (client->letting_go)
-        client->letting_go->sockets_closing++;
-    fetch_sockets_close(&client->sockets, fd, client->letting_go);
+    fetch_sockets_close(&client->sockets, fd);
     return 0;
 }
 
@@ -390,14 +396,17 @@ static int on_socket_close(void *context, curl_socket_t fd)
 
 static int on_socket_wish(CURL *easy, curl_socket_t fd, int what, void *context, void *socket_context)
 {
-    (void)easy, (void)socket_context;
+    (void)socket_context;
     struct fetch_client *client = context;
+    struct fetch *fetch = NULL; /* stays so for libcurl's own handles */
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&fetch);
+    bool is_connected = fetch && fetch->phase != FETCH_CONNECTING;
     uint32_t events = 0;
     if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
         events |= POLLIN;
     if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
         events |= POLLOUT;
-    fetch_sockets_watch(&client->sockets, fd, events);
+    fetch_sockets_watch(&client->sockets, fd, events, is_connected);
     return 0;
 }
 
@@ -405,7 +414,7 @@ static int on_timer_wish(CURLM *multi, long timeout_ms, void *context)
 {
     (void)multi;
     struct fetch_client *client = context;
-    uint64_t now_ns = worker_now_ns(client->worker);
+    uint64_t now_ns = clock_mono_ns();
     if (timeout_ms < 0)
         timer_cancel(client->worker, &client->curl_timer);
     else
@@ -654,7 +663,7 @@ enum err fetch_start(struct fetch_client *client, const struct fetch_request *re
         .deadline = {.on_fire = on_deadline},
         .index = fetch->index,
         .generation = fetch->generation,
-        .started_ns = worker_now_ns(client->worker),
+        .started_ns = clock_mono_ns(),
         .connect_ns_max = or_default(request->connect_ns_max, 10 * second_ns),
         .first_byte_ns_max = or_default(request->first_byte_ns_max, 60 * second_ns),
         .idle_ns_max = or_default(request->idle_ns_max, 60 * second_ns),
@@ -729,6 +738,7 @@ enum err fetch_client_create(struct worker *worker, const struct fetch_options *
     const struct fetch_sockets_handler handler = {
         .context = client,
         .on_ready = on_socket_ready,
+        .on_released = on_socket_released,
         .on_closed = on_socket_closed,
         .on_handled = on_socket_handled,
     };

@@ -224,7 +224,7 @@ static void play(struct fetch *fetch, uint64_t now_ns)
 static void on_timer(struct worker *worker, struct timer *timer)
 {
     struct fetch *fetch = container_of(timer, struct fetch, timer);
-    uint64_t now_ns = worker_now_ns(worker);
+    uint64_t now_ns = clock_mono_ns();
     if (fetch->state == SIM_ENDING)
         tell(fetch);
     else if (now_ns >= deadline_ns(fetch) && fetch->step_ns > deadline_ns(fetch))
@@ -267,7 +267,7 @@ enum err fetch_start(struct fetch_client *client, const struct fetch_request *re
     if (!fetch)
         return error_set(error, ERR_LIMIT, "%u requests in flight", client->in_flight);
     struct fetch *next_free = fetch->next;
-    uint64_t now_ns = worker_now_ns(client->worker);
+    uint64_t now_ns = clock_mono_ns();
     *fetch = (struct fetch){
         .client = client,
         .timer = {.on_fire = on_timer},

@@ -2,13 +2,16 @@
 /* fetch_sockets: the descriptors that libcurl works with, polled on the ring. Only for fetch_curl.c.
  *
  * libcurl says which events it wants of a descriptor and is told when they are there. It wants level-triggered readiness, so
- * each is a one-shot poll, armed again while the wish lasts. Opening and closing are ours (CURLOPT_OPENSOCKETFUNCTION,
- * CURLOPT_CLOSESOCKETFUNCTION). Descriptors that libcurl opens for itself (the pipe of its resolver thread) are polled
- * through a duplicate.
+ * each is a one-shot poll, armed again while the wish lasts.
+ *
+ * Who closes: a connected socket is closed by us (CURLOPT_CLOSESOCKETFUNCTION). A socket that is still connecting, and the
+ * pipe of the resolver thread, libcurl closes behind our back (7.88, cf_socket_close), so these are polled through a
+ * duplicate, which is given up when the connection stands.
  *
  * Invariants
- *  K1  A descriptor is closed only after the poll on it has ended, so that its number is never used again under a live poll.
- *  K2  Nothing is closed while libcurl runs (is_held): what it says about a number always means the same socket.
+ *  K1  A poll is alive only on a number that we close, and we close it only after the poll has ended: no number is ever
+ *      used again under a live poll.
+ *  K2  No connected socket is closed while libcurl runs (is_held): what it says about a number always means the same socket.
  *  K3  on_ready and on_handled come from the ring only, on_closed from there or from fetch_sockets_sweep.
  */
 #ifndef CIRANDA_NET_FETCH_SOCKETS_INTERNAL_H
@@ -25,21 +28,23 @@ struct fetch_sockets_handler {
     void *context;
     /* `events` (POLLIN, ...) are there: runs libcurl, and nothing else. */
     void (*on_ready)(void *context, int fd, uint32_t events);
-    /* A socket that was closed for `owner` is closed now. */
+    /* libcurl has let go of a socket while it ran for `owner`; and it is closed. */
+    void (*on_released)(void *context, void *owner);
     void (*on_closed)(void *context, void *owner);
     /* Everything is consistent again after a poll: the place for what libcurl has finished. */
     void (*on_handled)(void *context);
 };
 
-/* Embed it. Fields are private but is_held and count. */
+/* Embed it. Fields are private but is_held, owner and count. */
 struct fetch_sockets {
     struct ring *ring;
     struct fetch_sockets_handler handler;
     struct fetch_socket **by_fd;   /* as libcurl numbers them */
     uint32_t fd_limit;             /* entries of by_fd */
     uint32_t count;                /* not closed yet */
-    struct fetch_socket *unpolled; /* to be closed, without a poll */
+    struct fetch_socket *unpolled; /* let go of, without a poll: closed by the next sweep */
     bool is_held;                  /* libcurl runs */
+    void *owner;                   /* for whom; NULL: nobody who waits for closed sockets */
 };
 
 void fetch_sockets_init(struct fetch_sockets *sockets, struct ring *ring, const struct fetch_sockets_handler *handler);
@@ -48,11 +53,12 @@ void fetch_sockets_deinit(struct fetch_sockets *sockets);
 
 /* Returns: a descriptor, -1 when there is none to be had. */
 int fetch_sockets_open(struct fetch_sockets *sockets, int family, int type, int protocol);
-/* Owns: takes `fd`. on_closed follows once it is closed; `owner` may be NULL, and nobody is told then. */
-void fetch_sockets_close(struct fetch_sockets *sockets, int fd, void *owner);
-/* `events`: POLLIN, POLLOUT, 0 for none. When a duplicate is wanted and there is no descriptor or memory for it, nothing is
- * watched, and the deadline of the fetch ends it: a refusal here would make libcurl give up all its transfers. */
-void fetch_sockets_watch(struct fetch_sockets *sockets, int fd, uint32_t events);
+/* Owns: takes `fd`. */
+void fetch_sockets_close(struct fetch_sockets *sockets, int fd);
+/* `events`: POLLIN, POLLOUT, 0 for none. `is_connected`: a socket whose connection stands. When a duplicate is needed and
+ * there is no descriptor or memory for it, nothing is watched, and the deadline of the fetch ends it: a refusal here would
+ * make libcurl give up all its transfers. */
+void fetch_sockets_watch(struct fetch_sockets *sockets, int fd, uint32_t events, bool is_connected);
 /* Closes what libcurl has let go of. Call it whenever libcurl has returned. */
 void fetch_sockets_sweep(struct fetch_sockets *sockets);
 
