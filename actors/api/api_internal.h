@@ -123,7 +123,7 @@ struct slice api_request_conversation(const struct api_request *request);
  * Returns: false when it could not be sent: the exchange is then answered and the request released. */
 bool api_request_send(struct api_request *request, uint16_t kind, const struct conv_request *fill);
 /* The same, but what a failure means is the caller's. */
-MUST_USE enum err api_request_try_send(struct api_request *request, uint16_t kind, const struct conv_request *fill);
+enum err api_request_try_send(struct api_request *request, uint16_t kind, const struct conv_request *fill);
 
 /* ---- answers (api_answer.c); each ends the exchange --------------------------------------------------------------------- */
 
