@@ -223,6 +223,7 @@ static void play(struct fetch *fetch, uint64_t now_ns)
 
 static void on_timer(struct worker *worker, struct timer *timer)
 {
+    (void)worker;
     struct fetch *fetch = container_of(timer, struct fetch, timer);
     uint64_t now_ns = clock_mono_ns();
     if (fetch->state == SIM_ENDING)
