@@ -18,6 +18,7 @@
 #include "runtime/buffer.h"
 #include "runtime/clock.h"
 #include "runtime/worker.h"
+#include "tls_identity.h"
 
 static const uint64_t ms_ns = 1000000;
 static const uint64_t patience_ns = 20 * 1000000000ull; /* only a hang is ever this slow */
@@ -223,6 +224,13 @@ static void serve_text_and_close(struct raw_server *server, int fd)
         raw_server_write(fd, server->context);
 }
 
+/* Does not wait for a request. */
+static void serve_garbage(struct raw_server *server, int fd)
+{
+    raw_server_write(fd, "HTTP/1.1 400 Bad\r\n\r\n");
+    raw_server_wait_eof(server, fd);
+}
+
 /* As serve_text, and waits for the client to close. */
 static void serve_text_and_stall(struct raw_server *server, int fd)
 {
@@ -420,6 +428,50 @@ static void one_fetch_is_one_attempt_on_a_dead_connection_too(void **state)
     try_run(&fixture.try);
     assert_int_equal(fixture.try.result.code, ERR_PEER_CLOSED);
     assert_int_equal(atomic_load(&fixture.server.requests), 2); /* libcurl by itself would have made it 3 */
+    fixture_deinit(&fixture);
+}
+
+/* ---- TLS fails closed ----------------------------------------------------------------------------------------------------- */
+
+static void expect_tls(int days, bool is_trusted, const char *scheme, enum err code)
+{
+    struct tls_identity identity;
+    tls_identity_init(&identity, days);
+    struct fetch_options options = {.ca_file = is_trusted ? identity.file : NULL};
+    struct bench bench;
+    struct raw_server server;
+    struct try try;
+    bench_init(&bench, &options);
+    raw_server_start(&server, tls_identity_serve, &identity);
+    try_init(&try, &bench, scheme, server.port, "/");
+    try_run(&try);
+    assert_string_equal(err_name(try.result.code), err_name(code));
+    assert_int_equal(atomic_load(&server.requests), code == OK ? 1 : 0); /* nothing was sent to a stranger */
+    bench_deinit(&bench);
+    raw_server_stop(&server);
+    try_deinit(&try);
+    tls_identity_deinit(&identity);
+}
+
+static void a_certificate_must_be_trusted_valid_and_of_that_host(void **state)
+{
+    (void)state;
+    expect_tls(10, true, "https://localhost", OK);
+    expect_tls(10, false, "https://localhost", ERR_TLS);
+    expect_tls(-1, true, "https://localhost", ERR_TLS);
+    expect_tls(10, true, "https://127.0.0.1", ERR_TLS);
+}
+
+static void plain_text_is_not_taken_for_tls(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_init(&fixture, serve_garbage, NULL);
+    struct try try;
+    try_init(&try, &fixture.bench, "https://localhost", fixture.server.port, "/");
+    try_run(&try);
+    assert_int_equal(try.result.code, ERR_TLS);
+    try_deinit(&try);
     fixture_deinit(&fixture);
 }
 
@@ -805,6 +857,8 @@ int main(void)
         cmocka_unit_test(a_redirect_is_not_followed),
         cmocka_unit_test(proxies_of_the_environment_are_ignored),
         cmocka_unit_test(one_fetch_is_one_attempt_on_a_dead_connection_too),
+        cmocka_unit_test(a_certificate_must_be_trusted_valid_and_of_that_host),
+        cmocka_unit_test(plain_text_is_not_taken_for_tls),
         cmocka_unit_test(a_body_over_the_limit_is_cut_there),
         cmocka_unit_test(an_endless_head_is_cut),
         cmocka_unit_test(silence_before_the_first_byte_ends_in_a_timeout),
