@@ -32,7 +32,7 @@ void answers_push(struct answers *answers, struct msg *msg)
 {
     /* Home is where the block was made: the worker of the actor that waits for it, pinned while it does (actor.h). */
     ASSERT(msg->home < WORKERS_MAX);
-    msg_queue_push(&answers->chains[msg->home], msg);
+    msg_list_append(&answers->chains[msg->home], msg);
     answers->workers |= UINT64_C(1) << msg->home;
 }
 
@@ -41,16 +41,16 @@ void answers_send(struct journal *journal, struct answers *answers)
     while (answers->workers) {
         uint32_t index = (uint32_t)__builtin_ctzll(answers->workers);
         answers->workers &= answers->workers - 1;
-        struct msg_queue chain = answers->chains[index];
-        answers->chains[index] = (struct msg_queue){0};
+        struct msg_list chain = answers->chains[index];
+        answers->chains[index] = (struct msg_list){0};
         worker_deliver(runtime_worker(journal->runtime, index), chain.first, chain.last);
     }
 }
 
-static void submit(struct journal *journal, struct lane *lane, struct msg *msg, uint16_t kind)
+static void submit(struct journal *journal, struct request_lane *lane, struct msg *msg, uint16_t kind)
 {
     ASSERT(msg->kind == kind);
-    if (lane_push(lane, msg))
+    if (request_lane_push(lane, msg))
         return;
     request_set_result(msg, ERR_SHUTDOWN);
     msg->next = NULL;
@@ -186,7 +186,7 @@ static void *run_writer(void *argument)
             continue;
         if (atomic_load_acquire(&journal->is_writer_stopping))
             break;
-        lane_wait(&journal->write_lane, &journal->is_writer_stopping);
+        request_lane_wait(&journal->write_lane, &journal->is_writer_stopping);
     }
     return NULL;
 }
@@ -200,7 +200,7 @@ static void *run_reader(void *argument)
             continue;
         if (atomic_load_acquire(&journal->is_reader_stopping))
             break;
-        lane_wait(&journal->read_lane, &journal->is_reader_stopping);
+        request_lane_wait(&journal->read_lane, &journal->is_reader_stopping);
     }
     return NULL;
 }
@@ -208,7 +208,7 @@ static void *run_reader(void *argument)
 static void stop_writer(struct journal *journal)
 {
     atomic_store_release(&journal->is_writer_stopping, true);
-    lane_wake(&journal->write_lane);
+    request_lane_wake(&journal->write_lane);
     if (journal->has_threads)
         pthread_join(journal->writer_thread, NULL);
 }
@@ -216,7 +216,7 @@ static void stop_writer(struct journal *journal)
 static void stop_reader(struct journal *journal)
 {
     atomic_store_release(&journal->is_reader_stopping, true);
-    lane_wake(&journal->read_lane);
+    request_lane_wake(&journal->read_lane);
     if (journal->has_threads)
         pthread_join(journal->reader_thread, NULL);
 }
@@ -231,7 +231,7 @@ enum err journal_start(struct journal *journal, struct error *error)
     os_errno = pthread_create(&journal->reader_thread, NULL, run_reader, journal);
     if (os_errno != 0) {
         atomic_store_release(&journal->is_writer_stopping, true);
-        lane_wake(&journal->write_lane);
+        request_lane_wake(&journal->write_lane);
         pthread_join(journal->writer_thread, NULL);
         return error_set_errno(error, ERR_SYSTEM, os_errno, "start journal: create the reader thread: %s",
                                strerror(os_errno));

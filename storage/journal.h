@@ -117,8 +117,8 @@ struct journal_load {
     void *context;
 };
 
-/* Records that cover versions > after_version, from the first such, at most `event_count_max` events (at least one record)
- * and about 4 MiB. */
+/* Records that cover versions > after_version, from the first such, at most `event_count_max` events (0: none; else at least
+ * one record) and about 4 MiB. */
 struct journal_read {
     struct msg msg;
     struct slice key;

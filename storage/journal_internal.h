@@ -15,7 +15,7 @@
 #include "storage/data_directory.h"
 #include "storage/heads.h"
 #include "storage/journal.h"
-#include "storage/lane.h"
+#include "storage/request_lane.h"
 
 enum {
     WORKERS_MAX = 64,        /* worker.h */
@@ -26,7 +26,7 @@ enum {
 /* Answers on their way home: one chain and at most one wake a worker. */
 struct answers {
     uint64_t workers; /* bit set: which chains are not empty */
-    struct msg_queue chains[WORKERS_MAX];
+    struct msg_list chains[WORKERS_MAX];
 };
 
 /* One request of a group. */
@@ -39,8 +39,8 @@ struct group_item {
 };
 
 struct writer {
-    struct msg_queue queue;
-    struct msg_queue lists; /* wait until the heads are written up to lists_floor */
+    struct msg_list queue;
+    struct msg_list lists; /* wait until the heads are written up to lists_floor */
     uint64_t lists_floor;
     uint64_t group; /* number of the present one, from 1 */
     struct group_item *items;
@@ -48,7 +48,7 @@ struct writer {
 };
 
 struct reader {
-    struct msg_queue queue;
+    struct msg_list queue;
     struct buffer rows, bytes; /* of the answer at work */
     struct answers answers;
 };
@@ -78,8 +78,8 @@ struct journal {
     struct reader reader; /* reader thread only */
 
     /* shared */
-    struct lane write_lane, read_lane;
-    /* Set by close or abandon (release), read by the threads (acquire, lane_wait); without it they would not end. */
+    struct request_lane write_lane, read_lane;
+    /* Set by close or abandon (release), read by the threads (acquire, request_lane_wait); without it they would not end. */
     ATOMIC(bool) is_writer_stopping, is_reader_stopping, is_abandoned;
     ATOMIC(bool) is_failed, is_full; /* writer; for the others advisory */
     struct journal_counters counters;

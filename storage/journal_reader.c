@@ -16,6 +16,7 @@
 
 #include "runtime/assert.h"
 #include "runtime/log.h"
+#include "runtime/planted.h"
 
 enum { BYTES_KEPT_MAX = 8 << 20 /* of a buffer between answers */ };
 
@@ -48,7 +49,7 @@ static enum err read_checked(struct journal *journal, struct slice key, struct j
         return corrupt(journal, key, place.offset, "page");
     if (err != OK)
         return err;
-    if (ret_record->crc != record_crc(ret_record))
+    if (ret_record->crc != record_crc(ret_record) && !PLANTED(CHECKSUM_NOT_CHECKED))
         return corrupt(journal, key, place.offset, "checksum");
     if (!slice_is_equal(ret_record->key, key) || record_last_version(ret_record) != place.last_version ||
         !chain_decode(ret_record->back, ret_record->number, place.offset, ret_record->first_version, ret_before))
@@ -217,7 +218,7 @@ static enum err serve_load(struct journal *journal, struct journal_load *load, c
         return err;
     load->head = before;
     chain_push(&load->head, record.offset, record.event_count);
-    if (snapshot.version < place.last_version &&
+    if (snapshot.version < place.last_version && !(PLANTED(TAIL_AFTER_SNAPSHOT_LOST) && snapshot.version > 0) &&
         (err = gather_back(journal, load->key, &record, &before, snapshot.version, SIZE_MAX)) != OK)
         return err;
     load->memory = pack_records(&journal->reader, 0, snapshot.data, &load->records, &load->record_count, &load->snapshot);
@@ -254,9 +255,9 @@ static enum err serve_read(struct journal *journal, struct journal_read *read, c
     enum err err = find_last(journal, read->key, peeked, &place);
     if (err != OK)
         return err;
-    uint64_t count_max = read->event_count_max ? read->event_count_max : 1;
+    uint64_t count_max = read->event_count_max;
     uint64_t until = min_u64(read->until_version ? read->until_version : UINT64_MAX, place.last_version);
-    if (read->after_version >= until)
+    if (read->after_version >= until || count_max == 0)
         return OK;
     uint64_t page_until = min_u64(until - read->after_version, count_max) + read->after_version;
     if ((err = read_checked(journal, read->key, place, &record, &before)) != OK ||
@@ -398,7 +399,7 @@ static uint32_t peek_heads(struct journal *journal, struct peeked *batch)
     uint32_t count = 0;
     struct msg *msg;
     heads_lock(journal->heads);
-    while (count < READ_BATCH_MAX && (msg = msg_queue_pop(&journal->reader.queue))) {
+    while (count < READ_BATCH_MAX && (msg = msg_list_pop(&journal->reader.queue))) {
         struct peeked *peeked = &batch[count++];
         struct slice key = key_of(msg);
         peeked->msg = msg;
@@ -430,7 +431,7 @@ bool journal_read_step(struct journal *journal)
 {
     struct reader *reader = &journal->reader;
     struct peeked batch[READ_BATCH_MAX];
-    (void)lane_take(&journal->read_lane, &reader->queue);
+    (void)request_lane_take(&journal->read_lane, &reader->queue);
     if (!reader->queue.first)
         return false;
     uint32_t count = peek_heads(journal, batch);
@@ -456,8 +457,8 @@ void reader_init(struct journal *journal)
 
 void reader_refuse_all(struct journal *journal, enum err result)
 {
-    (void)lane_close(&journal->read_lane, &journal->reader.queue);
-    for (struct msg *msg; (msg = msg_queue_pop(&journal->reader.queue));) {
+    (void)request_lane_close(&journal->read_lane, &journal->reader.queue);
+    for (struct msg *msg; (msg = msg_list_pop(&journal->reader.queue));) {
         request_set_result(msg, result);
         answers_push(&journal->reader.answers, msg);
     }

@@ -18,6 +18,7 @@
 #include "runtime/assert.h"
 #include "runtime/clock.h"
 #include "runtime/log.h"
+#include "runtime/planted.h"
 
 enum {
     GROUP_BYTES_MAX = 8 << 20,
@@ -158,13 +159,13 @@ static void release_lists(struct journal *journal)
     if (heads_dirty_count(journal->heads) > 0 &&
         atomic_load_relaxed(COUNTER(journal, heads_offset)) < writer->lists_floor)
         return;
-    for (struct msg *msg; (msg = msg_queue_pop(&writer->lists));)
+    for (struct msg *msg; (msg = msg_list_pop(&writer->lists));)
         journal_forward_read(journal, msg);
 }
 
 static void refuse_lists(struct journal *journal, enum err result)
 {
-    for (struct msg *msg; (msg = msg_queue_pop(&journal->writer.lists));) {
+    for (struct msg *msg; (msg = msg_list_pop(&journal->writer.lists));) {
         request_set_result(msg, result);
         answers_push(&journal->writer.answers, msg);
     }
@@ -267,6 +268,8 @@ static enum err apply_append(struct journal *journal, struct group_item *item, u
         return err;
     save_undo(item, head);
     chain_push(head, offset, append->event_count);
+    if (PLANTED(BACK_CHAIN_SKIPS) && head->record_count % 8 == 7)
+        head->back[head->back_count - 1] = head->back[head->back_count - 2];
     set_pending(journal, item->entry, offset, head->version);
     append->offset = offset;
     return OK;
@@ -300,10 +303,10 @@ static uint32_t gather(struct journal *journal)
         uint16_t kind = writer->queue.first->kind;
         if (kind == MSG_JOURNAL_ERASE)
             break;
-        struct msg *msg = msg_queue_pop(&writer->queue);
+        struct msg *msg = msg_list_pop(&writer->queue);
         counter_add(COUNTER(journal, queued), (uint32_t)-1);
         if (kind == MSG_JOURNAL_LIST) {
-            msg_queue_push(&writer->lists, msg);
+            msg_list_append(&writer->lists, msg);
             writer->lists_floor = last_offset(journal);
             continue;
         }
@@ -412,8 +415,11 @@ static void commit_group(struct journal *journal)
     if (err == OK && applied > 0)
         err = commit(journal);
     if (err != OK) {
-        undo_heads(journal, count);
-        answer_group(journal, count, give_up(journal, "commit a group", err));
+        bool is_lie = PLANTED(ACK_BEFORE_FLUSH) || (PLANTED(FULL_TAKEN_FOR_SUCCESS) && err == ERR_STORAGE_FULL);
+        if (!PLANTED(HEAD_KEPT_AFTER_FULL) && !is_lie)
+            undo_heads(journal, count);
+        err = give_up(journal, "commit a group", err);
+        answer_group(journal, count, is_lie ? OK : err);
         return;
     }
     if (applied > 0) {
@@ -489,7 +495,7 @@ static enum err erase_key(struct journal *journal, struct slice key)
 
 static void commit_erasure(struct journal *journal)
 {
-    struct msg *msg = msg_queue_pop(&journal->writer.queue);
+    struct msg *msg = msg_list_pop(&journal->writer.queue);
     counter_add(COUNTER(journal, queued), (uint32_t)-1);
     struct journal_erase *erase = container_of(msg, struct journal_erase, msg);
     erase->result = erase_key(journal, erase->key);
@@ -502,7 +508,7 @@ static void commit_erasure(struct journal *journal)
 
 static void refuse_queue(struct journal *journal, enum err result)
 {
-    for (struct msg *msg; (msg = msg_queue_pop(&journal->writer.queue));) {
+    for (struct msg *msg; (msg = msg_list_pop(&journal->writer.queue));) {
         request_set_result(msg, result);
         answers_push(&journal->writer.answers, msg);
     }
@@ -523,7 +529,7 @@ static bool maintain(struct journal *journal, bool is_idle)
 bool journal_write_step(struct journal *journal)
 {
     struct writer *writer = &journal->writer;
-    counter_add(COUNTER(journal, queued), lane_take(&journal->write_lane, &writer->queue));
+    counter_add(COUNTER(journal, queued), request_lane_take(&journal->write_lane, &writer->queue));
     bool is_failed = atomic_load_relaxed(&journal->is_failed);
     bool did = true;
     if (is_failed && !writer->queue.first && !writer->lists.first)
@@ -617,15 +623,15 @@ enum err writer_recover(struct journal *journal, struct error *error)
 
 void writer_refuse_all(struct journal *journal, enum err result)
 {
-    (void)lane_close(&journal->write_lane, &journal->writer.queue);
+    (void)request_lane_close(&journal->write_lane, &journal->writer.queue);
     refuse_queue(journal, result);
     answers_send(journal, &journal->writer.answers);
 }
 
 void writer_finish(struct journal *journal)
 {
-    while (journal->writer.queue.first || atomic_load_acquire(&journal->write_lane.top))
-        (void)journal_write_step(journal);
+    while (journal_write_step(journal))
+        ;
     while (!atomic_load_relaxed(&journal->is_failed) &&
            (heads_sweep_is_active(journal->heads) || heads_dirty_count(journal->heads) > 0) && sweep_alone(journal))
         ;

@@ -5,7 +5,7 @@
  * damage a database when one connection resets the WAL while another checkpoints, and a commit must never be delayed by a
  * checkpoint that a reader happened to start. The read side's is opened read-only, which makes SQLite itself refuse both.
  *
- * synchronous=FULL: a commit is one write of the touched pages to the WAL and one flush of it. Automatic checkpoints are off;
+ * A commit is one write of the touched pages to the WAL and one flush of it (synchronous=FULL, or more). Automatic checkpoints are off;
  * `maintain` runs them, after the answers of a group have left.
  *
  * Callers: journal.c by backend_type.
@@ -304,9 +304,11 @@ static enum err open_writer(struct backend *backend, const char *path, const cha
     if (err != OK)
         return err;
     char pragmas[512];
-    /* mmap off: an I/O error would be a SIGBUS instead of a code. secure_delete: erased means overwritten. */
+    /* synchronous EXTRA is FULL, and flushes the folder when a rollback journal was deleted. There is one such journal, that of
+     * the switch to WAL: come back after a power cut it would roll everything since back to the empty file (found by
+     * disk_sim). mmap off: an I/O error would be a SIGBUS instead of a code. secure_delete: erased means overwritten. */
     snprintf(pragmas, sizeof pragmas,
-             "PRAGMA page_size=%d; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+             "PRAGMA synchronous=EXTRA; PRAGMA page_size=%d; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;"
              "PRAGMA secure_delete=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY;"
              "PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=%d;",
              PAGE_BYTES, 4 * WAL_FRAMES_DUE * PAGE_BYTES);
