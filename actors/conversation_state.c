@@ -205,8 +205,8 @@ static enum err apply_started(struct conversation_state *state, const struct eve
         turn->failures = 0;
     if (!agent_name_set(&turn->agent, event->agent))
         return ERR_STORAGE_CORRUPT;
-    if (turn->primary.size == 0)
-        turn->primary = turn->agent;
+    if (turn->primary.size == 0 && !agent_name_set(&turn->primary, event->from.size ? event->from : event->agent))
+        return ERR_STORAGE_CORRUPT;
     turn->fallback = (uint32_t)event->fallback;
     turn->attempts++;
     turn->is_intent_open = true;
@@ -231,6 +231,10 @@ static enum err apply_owner(struct conversation_state *state, const struct event
     if (event->epoch != state->epoch + 1 || !owner_set(state, event->owner))
         return ERR_STORAGE_CORRUPT;
     state->epoch = event->epoch;
+    if (state->turns) { /* whoever worked on it speaks no more; the turn goes on with the new owner */
+        state->turns->agent.size = state->turns->primary.size = 0;
+        state->turns->fallback = 0;
+    }
     if (state->status == CONVERSATION_ACTIVE || state->status == CONVERSATION_WAITING_HUMAN)
         state->status = status_by_owner(state);
     return OK;

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/error.h"
 #include "runtime/msg.h"
 #include "runtime/slice.h"
 
@@ -37,6 +38,7 @@ enum {
     CONV_CLOSE,
     CONV_REOPEN,
     CONV_ERASE,
+    CONV_HANDOFF, /* to `to`; whoever speaks now is cut off -> body: the conversation, with owner and epoch */
 
     CONV_ACCEPTED = MSG_KIND_ACTORS + 0x40,
     CONV_FINISHED,
@@ -79,7 +81,17 @@ struct conv_request {
     uint64_t after; /* version */
     uint32_t limit;
     struct slice turn_id, reason;
-    uint64_t target_token; /* CONV_UNSUBSCRIBE, CONV_ABANDON: the reply_token of the request meant */
+    struct slice to, context; /* CONV_HANDOFF: "agent:x", "queue:x", "human:x"; context: validated JSON */
+    uint64_t target_token;    /* CONV_UNSUBSCRIBE, CONV_ABANDON: the reply_token of the request meant */
+
+    /* Private to directory and conversation. */
+    uint8_t turn_key[16];                /* the turn it waits for */
+    char made_message_id[TURN_ID_BYTES]; /* when the client gave none */
+    uint8_t crashes;                     /* of the conversation while it handled this one */
+    bool was_accepted;                   /* CONV_ACCEPTED was sent */
+    bool is_copy;                        /* of a message that was there before */
+    bool is_returned;                    /* it waited in a conversation that crashed: not a copy of itself */
+    bool is_admitted;                    /* it was in the mailbox of a conversation that ended */
 };
 
 enum turn_status { TURN_QUEUED, TURN_RUNNING, TURN_COMPLETED, TURN_WAITING_HUMAN, TURN_FAILED, TURN_IS_CANCELLED };
@@ -98,10 +110,27 @@ struct conv_answer {
     /* REFUSED; FINISHED with TURN_FAILED */
     enum err code;          /* ERR_NOT_FOUND 404, ERR_CONFLICT 422 (other payload), ERR_BUSY 409 (reject), ERR_STALE 409
                                     (If-Match), ERR_MAILBOX_FULL / ERR_LIMIT 429, ERR_BREAKER_OPEN / ERR_SHUTDOWN /
-                                    ERR_NO_MEMORY 503, ERR_STORAGE_FULL 507, ERR_STORAGE_FAILED / ERR_STORAGE_CORRUPT 503,
+                                    ERR_NO_MEMORY / ERR_CRASHED 503, ERR_STORAGE_FULL 507, ERR_STORAGE_FAILED / ERR_STORAGE_CORRUPT 503,
                                     ERR_INVALID 422 (unknown agent, from, state), ERR_EXISTS 409 (closed, parked) */
     uint32_t retry_after_s; /* 0: none */
     struct slice detail;
+
+    uint64_t gate_version; /* private to the conversation: may leave once this version is on disk */
 };
+
+struct worker;
+
+/* A block with room for its texts: the slices of `fill` are copied behind the struct. The rest of `fill` is copied but for its
+ * header. NULL: over the memory cap. Thread: any worker's. */
+struct conv_request *conv_request_create(struct worker *worker, uint16_t kind, const struct conv_request *fill);
+struct conv_answer *conv_answer_create(struct worker *worker, uint16_t kind, const struct conv_answer *fill);
+
+/* Turns the request's own block into its refusal, so that refusing needs no memory; msg.to is then its reply_to. `detail` is a
+ * static text. Owns: the block stays the caller's. */
+struct conv_answer *conv_request_into_refusal(struct conv_request *request, enum err code, uint32_t retry_after_s,
+                                              const char *detail);
+/* The same and sends it; nobody to answer: frees it. Nulls *request. Thread: any worker's. */
+void conv_request_refuse(struct worker *worker, struct conv_request **request, enum err code, uint32_t retry_after_s,
+                         const char *detail);
 
 #endif
