@@ -81,9 +81,10 @@ static enum err fail_with_problem(const struct transfer *transfer, long status, 
     struct json_problem json_problem;
     struct slice text = buffer_slice(&transfer->refusal);
     char buffer[400];
-    if (json_validate(text, &problem, &json_problem) == OK &&
-        (json_find(problem, "detail", &value) || json_find(problem, "title", &value)))
-        (void)json_string(value, buffer, sizeof buffer, &text);
+    bool is_problem = json_validate(text, &problem, &json_problem) == OK &&
+                      (json_find(problem, "detail", &value) || json_find(problem, "title", &value));
+    if (is_problem && json_string(value, buffer, sizeof buffer, &text) != OK)
+        text = value.raw; /* too long: as it came */
     return error_set(error, status == 404 ? ERR_NOT_FOUND : ERR_INVALID, "the server answers %ld: %.*s", status,
                      (int)(text.size < 400 ? text.size : 400), text.size ? text.data : "");
 }

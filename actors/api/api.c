@@ -253,13 +253,11 @@ static size_t write_refusal(void *context, int status, const char *reason, const
 static enum err on_message(struct actor_context *context, struct msg **msg)
 {
     struct api *api = context->state;
-    uint64_t token;
+    uint64_t token = UINT64_MAX; /* nobody's */
     if ((*msg)->kind == MSG_JOURNAL_LIST)
         token = (uint64_t)(uintptr_t)container_of(*msg, struct journal_list, msg)->context;
     else if ((*msg)->kind >= CONV_ACCEPTED && (*msg)->kind <= CONV_END)
         token = container_of(*msg, struct conv_answer, msg)->reply_token;
-    else
-        return ERR_INVALID; /* nobody sends us anything else */
 
     struct api_request *request = find_by_token(api, token);
     if (request)

@@ -107,8 +107,8 @@ static void send_page(struct api *api, struct api_request *request)
             return; /* goes on when that has left */
         char name[64];
         struct slice type_text = {0};
-        if (json_find(envelope, "event", &type))
-            (void)json_string(type, name, sizeof name, &type_text);
+        if (!json_find(envelope, "event", &type) || json_string(type, name, sizeof name, &type_text) != OK)
+            continue; /* no envelope: nothing that a client could resume after */
         if (!send_event(api, request, number_in(envelope, "version"), type_text, envelope.raw))
             return;
         request->u.stream.page_events_sent = i + 1;
