@@ -332,8 +332,8 @@ static enum http1_reason parse_field(struct http1 *parser, const char *input, st
     if (known_headers[known].is_single && (parser->seen & bit))
         return HTTP1_FIELD_TWICE;
     parser->seen |= bit;
-    for (size_t i = 0; i < field.value.size; i++)
-        if ((uint8_t)field.value.data[i] > 0x7f)
+    for (size_t i = field.name.size; i < line.size; i++)
+        if ((uint8_t)line.data[i] > 0x7f || line.data[i] == '\t') /* nginx and h2o do not trim tabs */
             return HTTP1_FIELD_VALUE;
     return understand_field(parser, input, known, field.value);
 }
@@ -372,13 +372,9 @@ static enum http1_reason parse_version(struct http1 *parser, struct slice text)
     return HTTP1_ACCEPTED;
 }
 
-/* Origin form "/path?query", absolute form "http://host/path?query", and "*" for OPTIONS. */
+/* Origin form "/path?query" or absolute form "http://host/path?query". There is nothing to say about "*". */
 static enum http1_reason parse_target(struct http1 *parser, const char *input, struct slice target)
 {
-    if (parser->method == HTTP_OPTIONS && slice_has_text(target, "*")) {
-        parser->path = span_of(input, target);
-        return HTTP1_ACCEPTED;
-    }
     struct slice rest = target;
     if (rest.data[0] != '/') {
         size_t scheme_size = 0;
