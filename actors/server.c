@@ -17,6 +17,7 @@
 
 #include "actors/api/api.h"
 #include "actors/config/config.h"
+#include "actors/conversation.h"
 #include "actors/dead_letters.h"
 #include "actors/directory.h"
 #include "actors/llm/llm.h"
@@ -95,12 +96,14 @@ static void on_drain_tick(struct worker *worker, struct timer *timer)
         runtime_stop(server->runtime);
 }
 
+/* Exchanges end in one of two ways: their turn ends, or the deadline leaves it to the next start. */
 static void run_drain(struct worker *worker, struct worker_task *task)
 {
     struct station *station = container_of(task, struct station, drain_task);
     struct server *server = station->services.server;
     station->services.is_draining = true;
     http_server_drain(station->services.http);
+    directory_drain(worker, &station->services);
     bool is_failed = atomic_load_explicit(&server->is_failed, memory_order_acquire);
     /* A failed journal finishes nothing any more: only the refusals still have to leave. */
     uint64_t patience_ns = is_failed ? 500ull * 1000 * 1000 : station->services.config->server.drain_ns_max;
@@ -255,7 +258,6 @@ enum err server_create(const struct server_options *options, struct server **ret
     if (!server)
         return error_set(error, ERR_NO_MEMORY, "server");
     server->config = config_ref(options->config);
-    event_count_init(&server->opened);
 
     struct runtime_options runtime_options = {
         .worker_count = server->config->server.workers,
@@ -269,6 +271,7 @@ enum err server_create(const struct server_options *options, struct server **ret
     if (code != OK)
         goto destroy;
     server_metrics_register();
+    conversation_metrics_register();
     server->worker_count = runtime_worker_count(server->runtime);
     server->stations = calloc(server->worker_count, sizeof *server->stations);
     server->directories = calloc(server->worker_count, sizeof *server->directories);
@@ -318,7 +321,7 @@ enum err server_start(struct server *server, struct error *error)
     while (!is_open(server)) {
         uint32_t seen = event_count_prepare(&server->opened);
         if (!is_open(server))
-            event_count_wait(&server->opened, seen);
+            event_count_wait(&server->opened, seen, UINT64_MAX);
     }
     return take_listen_error(server, error);
 }
@@ -377,9 +380,12 @@ enum err server_join(struct server *server)
     return is_failed ? ERR_STORAGE_FAILED : OK;
 }
 
+/* The journal is closed or abandoned. */
 static void server_free(struct server *server)
 {
     runtime_destroy(server->runtime); /* ends actors and calls on_worker_stop where a worker still stands */
+    for (uint32_t i = 0; server->stations && i < server->worker_count; i++)
+        directory_destroy(server->stations[i].services.directory);
     providers_destroy(server->providers);
     config_unref(server->config);
     free(server->https);
@@ -392,6 +398,10 @@ void server_destroy(struct server *server)
 {
     if (!server)
         return;
+    if (server->runtime) { /* after a start that failed half way there are threads */
+        runtime_stop(server->runtime);
+        runtime_join(server->runtime);
+    }
     journal_close(server->journal);
     server_free(server);
 }
