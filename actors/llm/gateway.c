@@ -272,8 +272,8 @@ static void refuse_call(struct gateway *gateway, struct model_call *call, enum e
 
 /* ---- the fetch -------------------------------------------------------------------------------------------------------- */
 
-/* What was said since the last delta, all chunks of one piece in one message. Dropped when there is no room: MODEL_DONE
- * carries the whole text. A conversation that is gone cancels its call. */
+/* What was said since the last delta, all chunks of one piece in one message. When there is no room it waits for the next
+ * piece, or for MODEL_DONE, which carries the whole text. A conversation that is gone cancels its call. */
 static void tell_delta(struct model_attempt *attempt)
 {
     struct gateway *const gateway = attempt->gateway;
@@ -292,10 +292,11 @@ static void tell_delta(struct model_attempt *attempt)
     char *end = (char *)(delta + 1);
     delta->token = attempt->token;
     delta->text = copy_behind(&end, slice_of(text->data + attempt->delta_bytes, size));
-    attempt->delta_bytes = text->size;
     const enum err err = actor_send(gateway->worker, attempt->reply_to, &msg);
-    if (err == OK)
+    if (err == OK) {
+        attempt->delta_bytes = text->size;
         return;
+    }
     msg_destroy(gateway->worker, &msg);
     if (err == ERR_ACTOR_GONE && !attempt->is_cancelled) {
         attempt->is_cancelled = true;
