@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* load_run: one thread of the load generator: conversations that speak over a set of connections, checked while measured.
+ *
+ * Closed loop (rate 0): a conversation says its next message when it has the reply. Open loop: every conversation has a
+ * schedule, so that all together say `rate` messages a second, whatever the server does; latency counts from the intended
+ * time, so that a stalled server is not spared the messages that it delayed (coordinated omission).
+ *
+ * Every conversation stays on one connection, so that the order of its messages is given even when it types ahead.
+ */
+#ifndef CIRANDA_BENCH_LOAD_RUN_H
+#define CIRANDA_BENCH_LOAD_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bench/dialogues.h"
+#include "bench/histogram.h"
+
+enum load_expectation {
+    LOAD_EXPECT_ECHO,     /* the reply is the message */
+    LOAD_EXPECT_CONTAINS, /* contains it (fake_model) */
+    LOAD_EXPECT_ANY,      /* is not empty */
+};
+
+struct load_options {
+    const char *address;
+    const char *path, *body;     /* path: the same request again and again, instead of conversations */
+    struct dialogues *dialogues; /* NULL: generated texts */
+    const char *agent;           /* NULL: the server's routing */
+    uint32_t threads, connections, conversations, pipeline, text_bytes;
+    uint32_t typing_ahead_per_mille, read_back;
+    double rate, seconds, warmup_s, think_ms, drain_s;
+    enum load_expectation expectation;
+    bool is_async, refusals_ok, is_json;
+};
+
+enum { LOAD_STATUS_MAX = 600 };
+
+struct load_result {
+    struct histogram latency_ns;
+    uint64_t sent, answered; /* answered: in the measured time */
+    uint64_t statuses[LOAD_STATUS_MAX];
+    uint64_t wrong, duplicates, lost, unanswered, refused;
+    uint64_t broken_connections;
+    uint64_t read_back_conversations, read_back_events, read_back_wrong;
+    double measured_s;
+    char first_problem[512]; /* for a person */
+};
+
+/* A conversation as it stands at the end, for reading back. */
+struct load_conversation {
+    char id[64];
+    uint32_t said; /* messages 1 to `said`, each with the id "m-<number>", were answered */
+    bool has_gap;  /* some were refused, or their fate is unknown */
+};
+
+struct load_run;
+
+/* `thread` of options->threads; `name` makes the conversations of this run unique. */
+struct load_run *load_run_create(const struct load_options *options, uint32_t thread, const char *name);
+void load_run_destroy(struct load_run *run);
+/* Blocks until the end. */
+void load_run_play(struct load_run *run);
+struct load_result *load_run_result(struct load_run *run);
+uint32_t load_run_conversation_count(const struct load_run *run);
+struct load_conversation load_run_conversation(const struct load_run *run, uint32_t index);
+
+/* Notes a failed check; the first one is kept as text. */
+void load_problem(struct load_result *result, uint64_t *counter, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif
