@@ -2,6 +2,7 @@
 #include "tests/unit/storage/journal_kit.h"
 
 #include <ftw.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "runtime/log.h"
@@ -83,6 +84,11 @@ bool kit_is_answered(const struct msg *request)
 
 void kit_settle(struct kit *kit)
 {
+    while (kit->has_threads && kit->answered < kit->submitted)
+        if (!worker_step(kit->worker))
+            sched_yield();
+    if (kit->has_threads)
+        return;
     for (int i = 0; i < 100000; i++) {
         bool did = journal_write_step(kit->journal);
         did |= journal_read_step(kit->journal);
@@ -168,6 +174,14 @@ struct kit *kit_create_sim(uint64_t seed)
     return kit;
 }
 
+struct kit *kit_create_at(const char *directory)
+{
+    struct kit *kit = create();
+    snprintf(kit->directory, sizeof kit->directory, "%s", directory);
+    kit->keeps_directory = true;
+    return kit;
+}
+
 struct kit *kit_create_disk(void)
 {
     struct kit *kit = create();
@@ -189,14 +203,15 @@ void kit_destroy(struct kit *kit)
     journal_close(kit->journal);
     runtime_destroy(kit->runtime);
     disk_sim_destroy(kit->disk);
-    if (!kit->disk)
+    if (!kit->disk && !kit->keeps_directory)
         (void)nftw(kit->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     free(kit);
 }
 
 enum err kit_open(struct kit *kit, struct error *error)
 {
-    return journal_open(&kit->options, kit->runtime, &kit->journal, error);
+    enum err err = journal_open(&kit->options, kit->runtime, &kit->journal, error);
+    return err == OK && kit->has_threads ? journal_start(kit->journal, error) : err;
 }
 
 static void drain(struct kit *kit)

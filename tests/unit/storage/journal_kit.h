@@ -33,13 +33,17 @@ struct kit {
     struct journal_options options;
     uint64_t random; /* state of the disk's numbers */
     struct disk_sim *disk;
+    bool has_threads; /* set it before kit_open: journal_start, and only the worker is stepped */
     uint32_t failed_calls;
     char failed_text[512];
     uint32_t answered, submitted;
     const void *order[KIT_ORDER_MAX]; /* requests in the order of their answers */
     char directory[64];
+    bool keeps_directory;
 };
 
+/* In a directory that is kept. */
+struct kit *kit_create_at(const char *directory);
 /* On the simulated disk, powersafe, or in a new directory under /tmp. The journal is not open yet. */
 struct kit *kit_create_sim(uint64_t seed);
 struct kit *kit_create_disk(void);
