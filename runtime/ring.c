@@ -175,6 +175,7 @@ void ring_destroy(struct ring *ring)
 static void op_start(struct ring *ring, struct ring_op *op, enum ring_op_kind kind, int fd)
 {
     ASSERT(op->on_complete != NULL);
+    ASSERT(op->state == RING_OP_IDLE); /* I1; before a field is touched: the kernel may have it */
     op->kind = (uint8_t)kind;
     op->fd = fd;
     op->is_poll_first = false;
@@ -195,15 +196,15 @@ void ring_start_recv(struct ring *ring, struct ring_op *op, int fd)
 void ring_start_send(struct ring *ring, struct ring_op *op, int fd, const struct iovec *vectors, uint32_t vector_count)
 {
     ASSERT(vector_count > 0);
+    op_start(ring, op, RING_OP_SEND, fd);
     op->u.send.vectors = vectors;
     op->u.send.vector_count = vector_count;
-    op_start(ring, op, RING_OP_SEND, fd);
 }
 
 void ring_start_poll(struct ring *ring, struct ring_op *op, int fd, uint32_t events)
 {
-    op->u.poll.events = events;
     op_start(ring, op, RING_OP_POLL, fd);
+    op->u.poll.events = events;
 }
 
 void ring_cancel(struct ring *ring, struct ring_op *op)

@@ -2,7 +2,7 @@
 /* ring_slots: the table behind user_data. A slot stands for one submission that the kernel has not finished; it is acquired
  * when the submission is prepared and released at its last completion, so an operation that is armed again gets another.
  *
- * user_data = generation (32 bits) | kind (8) | index (24). A completion whose generation is not the slot's is late: it
+ * user_data = generation (32 bits) | kind (12) | index (20). A completion whose generation is not the slot's is late: it
  * belongs to a submission that is over, and finds nobody.
  *
  * Invariants: S1 an index is in use or in the free list, never both. S2 the generation changes at each release. S3 slots do
@@ -24,7 +24,7 @@ enum {
     RING_SLOTS_CHUNKS_MAX = 256,
     RING_SLOTS_MAX = RING_SLOTS_CHUNK * RING_SLOTS_CHUNKS_MAX,
 };
-_Static_assert(RING_SLOTS_MAX <= 1 << 24, "an index has 24 bits in user_data");
+_Static_assert(RING_SLOTS_MAX == 1 << 20, "an index has 20 bits in user_data, and each of its values is in bounds");
 
 struct ring_slot {
     struct ring_op *op; /* NULL when free */
@@ -57,7 +57,7 @@ static inline uint32_t ring_slots_acquire(struct ring_slots *slots, struct ring_
     if (index != 0) {
         slots->first_free = ring_slots_at(slots, index)->next_free;
     } else {
-        if (slots->count == RING_SLOTS_MAX)
+        if (slots->count >= RING_SLOTS_MAX)
             return 0;
         if (slots->count % RING_SLOTS_CHUNK == 0) {
             struct ring_slot *chunk = calloc(RING_SLOTS_CHUNK, sizeof *chunk);
@@ -86,18 +86,18 @@ static inline void ring_slots_release(struct ring_slots *slots, uint32_t index)
 
 static inline uint64_t ring_slots_user_data(const struct ring_slots *slots, uint32_t index, uint8_t kind)
 {
-    return (uint64_t)ring_slots_at(slots, index)->generation << 32 | (uint64_t)kind << 24 | index;
+    return (uint64_t)ring_slots_at(slots, index)->generation << 32 | (uint64_t)kind << 20 | index;
 }
 
 static inline uint8_t ring_slots_kind(uint64_t user_data)
 {
-    return (uint8_t)(user_data >> 24);
+    return (uint8_t)(user_data >> 20);
 }
 
 /* Returns: the operation whose submission this is; NULL when that is over. */
 static inline struct ring_op *ring_slots_find(const struct ring_slots *slots, uint64_t user_data)
 {
-    uint32_t index = (uint32_t)user_data & 0xFFFFFF;
+    uint32_t index = (uint32_t)user_data & (RING_SLOTS_MAX - 1);
     if (index == 0 || index >= slots->count)
         return NULL;
     const struct ring_slot *slot = ring_slots_at(slots, index);

@@ -39,6 +39,7 @@ struct segment {
 /* One direction. */
 struct stream {
     struct segment *first, *last;
+    struct segment *future; /* the first that had not arrived when last asked; NULL: none */
     size_t queued_bytes;
     uint64_t last_due_ns; /* segments do not overtake */
     uint64_t reset_ns;    /* the reader learns of a reset then; NEVER */
@@ -116,6 +117,7 @@ static void stream_append(struct stream *stream, const char *bytes, size_t size)
     else
         stream->first = segment;
     stream->last = segment;
+    stream->future = stream->future ? stream->future : segment;
     stream->queued_bytes += size;
 }
 
@@ -133,6 +135,8 @@ static void stream_remove_first(struct stream *stream)
     stream->first = segment->next;
     if (!stream->first)
         stream->last = NULL;
+    if (stream->future == segment)
+        stream->future = segment->next;
     stream->queued_bytes -= segment->size - segment->offset;
     free(segment);
 }
@@ -159,6 +163,7 @@ static void stream_reset(struct stream *stream)
     struct segment *lost = *link;
     *link = NULL;
     stream->last = last_kept;
+    stream->future = stream->first;
     while (lost) {
         struct segment *next = lost->next;
         stream->queued_bytes -= lost->size - lost->offset;
@@ -622,20 +627,20 @@ static uint64_t earlier_future(uint64_t best_ns, uint64_t candidate_ns)
     return candidate_ns > clock_mono_ns() && candidate_ns < best_ns ? candidate_ns : best_ns;
 }
 
-static uint64_t stream_next_event_ns(const struct stream *stream, uint64_t best_ns)
+static uint64_t stream_next_event_ns(struct stream *stream, uint64_t best_ns)
 {
-    best_ns = earlier_future(best_ns, stream->reset_ns);
-    for (const struct segment *segment = stream->first; segment; segment = segment->next)
-        if (segment->due_ns > clock_mono_ns())
-            return earlier_future(best_ns, segment->due_ns);
-    return best_ns;
+    while (stream->future && stream->future->due_ns <= clock_mono_ns())
+        stream->future = stream->future->next;
+    if (stream->future)
+        best_ns = earlier_future(best_ns, stream->future->due_ns);
+    return earlier_future(best_ns, stream->reset_ns);
 }
 
 uint64_t sim_network_next_event_ns(void)
 {
     uint64_t best_ns = NEVER;
     for (size_t i = 0; i < network.connection_count; i++) {
-        const struct sim_client *connection = network.connections[i];
+        struct sim_client *connection = network.connections[i];
         best_ns = earlier_future(best_ns, connection->connect_ns);
         if (!connection->is_closed_by_server)
             best_ns = stream_next_event_ns(&connection->to_server, best_ns);
