@@ -7,16 +7,25 @@
 
 #include "runtime/worker_internal.h"
 
-enum { MSG_CLEARED_BYTES = 256 };
+_Static_assert(MSG_CLEARED_BYTES % POOL_UNIT_BYTES == 0, "cleared in units, of which every block has whole ones");
 
-static struct msg *create(struct worker *worker, uint16_t kind, uint8_t flags, uint32_t size, enum account_cap cap)
+/* By units, since for a size known only at run time the compiler takes `rep stos`, whose start costs more than a message's
+ * whole way (measured: 15 of 38 ns). */
+static void clear(struct msg *msg, uint32_t size)
+{
+    uint32_t bytes = size < MSG_CLEARED_BYTES ? size : MSG_CLEARED_BYTES;
+    for (uint32_t offset = 0; offset < bytes; offset += POOL_UNIT_BYTES)
+        memset((char *)msg + offset, 0, POOL_UNIT_BYTES);
+}
+
+static inline struct msg *create(struct worker *worker, uint16_t kind, uint8_t flags, uint32_t size, enum account_cap cap)
 {
     ASSERT_CURRENT(worker);
     ASSERT(size >= sizeof(struct msg) && (kind < LANE_FIRST || kind > LANE_LAST));
     struct msg *msg = pool_acquire(&worker->pool, size, cap);
     if (!msg)
         return NULL;
-    memset(msg, 0, size < MSG_CLEARED_BYTES ? size : MSG_CLEARED_BYTES);
+    clear(msg, size);
     msg->size = size;
     msg->kind = kind;
     msg->flags = flags;

@@ -54,11 +54,15 @@ struct msg {
     uint8_t home; /* index of the worker whose pool it goes back to */
 };
 
-/* Thread: that worker's. Owns: the caller gets the block, header filled, the rest zeroed up to 256 bytes (larger blocks: the
- * first 256). Returns: NULL when over the memory cap: refuse the work (ERR_NO_MEMORY) rather than wait. */
+/* What a new block has zeroed of it: every struct that embeds a msg fits; texts behind it are the caller's to write. */
+enum { MSG_CLEARED_BYTES = 1024 };
+
+/* Thread: that worker's. Owns: the caller gets the block, header filled, the rest zeroed up to MSG_CLEARED_BYTES. Returns:
+ * NULL when over the memory cap: refuse the work (ERR_NO_MEMORY) rather than wait. */
 MUST_USE struct msg *msg_create(struct worker *worker, uint16_t kind, uint8_t flags, uint32_t size);
 #define MSG_CREATE(worker, type, kind, flags)                                                                            \
-    ((type *)(void *)msg_create((worker), (kind), (flags), (uint32_t)sizeof(type)))
+    ((type *)(void *)msg_create((worker), (kind), (flags),                                                               \
+                                (uint32_t)sizeof(type) + 0 * sizeof(char[sizeof(type) <= MSG_CLEARED_BYTES ? 1 : -1])))
 
 /* Thread: any worker's (`worker` is the current one); blocks of other homes go back in batches. Nulls *msg. Accepts NULL
  * inside. */
