@@ -8,7 +8,7 @@
 #include "runtime/assert.h"
 #include "runtime/worker.h"
 
-enum { GROUP_COUNT_DEFAULT = 4096, TAIL_RECORDS_DEFAULT = 100000, TAIL_RECORDS_MIN = 16 };
+enum { GROUP_COUNT_DEFAULT = 4096, TAIL_RECORDS_DEFAULT = 250000, TAIL_RECORDS_MIN = 16 };
 
 static const struct backend_type *const backends[] = {&sqlite_backend_type};
 

@@ -201,7 +201,7 @@ struct journal_options {
     const char *backend;       /* "sqlite" */
     const char *vfs;           /* SQLite VFS name; NULL: the system's. The simulation passes its own */
     uint32_t group_count_max;  /* appends a commit; 0: 4096 */
-    uint32_t tail_records_max; /* records that a start may have to scan; 0: 100000 */
+    uint32_t tail_records_max; /* records that a start may have to scan; 0: 250000 */
     /* Thread: the writer's, once, on the first failed write or flush (J4): say why and stop the process. */
     void (*on_failed)(void *context, const struct error *error);
     void *on_failed_context;

@@ -116,11 +116,12 @@ static enum err enter_head(struct journal *journal, struct slice key, struct hea
     return *ret_entry ? OK : ERR_NO_MEMORY;
 }
 
-static bool sweep_is_due(const struct journal *journal, bool is_idle)
+/* Sweeps ride on the groups' transactions. Nothing is gained by writing heads while there is time: later they are fewer a
+ * record, and what a start has to scan only grows with the records of groups. */
+static bool sweep_is_due(const struct journal *journal)
 {
-    if (heads_sweep_is_active(journal->heads) || journal->writer.lists.first)
-        return true;
-    return tail_records(journal) >= journal->tail_records_max / (is_idle ? 16 : 2);
+    return heads_sweep_is_active(journal->heads) || journal->writer.lists.first ||
+           tail_records(journal) >= journal->tail_records_max / 2;
 }
 
 /* Within a transaction: the next `count_max` heads, and the mark with the last of them. */
@@ -409,7 +410,7 @@ static void commit_group(struct journal *journal)
     journal->writer.group++;
     uint32_t count = gather(journal), applied = 0, appended = 0, swept = 0;
     enum err err = apply_group(journal, count, &applied, &appended);
-    bool has_sweep = err == OK && applied > 0 && sweep_is_due(journal, false);
+    bool has_sweep = err == OK && applied > 0 && sweep_is_due(journal);
     if (has_sweep)
         err = sweep_write(journal, sweep_share(journal, appended), &swept);
     if (err == OK && applied > 0)
@@ -537,7 +538,7 @@ bool journal_write_step(struct journal *journal)
     else if (is_failed)
         refuse_queue(journal, ERR_STORAGE_FAILED);
     else if (!writer->queue.first)
-        did = (sweep_is_due(journal, true) && sweep_alone(journal)) || maintain(journal, true);
+        did = (writer->lists.first && sweep_alone(journal)) || maintain(journal, true);
     else if (writer->queue.first->kind == MSG_JOURNAL_ERASE)
         commit_erasure(journal);
     else

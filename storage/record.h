@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* record: one row of the journal and one row of the heads, as every backend stores them, with their checksums.
  *
- * A CRC-32C (Castagnoli) covers every column of a row, each variable one with its length, so that bytes cannot move from one
- * column to the next unseen. The backend stores what it is given and gives back what it stored; the verdict is the journal's.
+ * A CRC-32C (Castagnoli) covers every column of a row, and the length of each variable one, so that bytes cannot move from
+ * one column to the next unseen. The backend stores what it is given and gives back what it stored; the verdict is the journal's.
  * Layouts: docs/FORMAT.md. Pure: no I/O, no allocation. Callers: journal_writer.c, journal_reader.c, backends (the structs).
  */
 #ifndef CIRANDA_STORAGE_RECORD_H

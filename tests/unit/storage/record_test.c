@@ -29,11 +29,10 @@ static size_t put_number(uint8_t *bytes, uint64_t number)
     return 8;
 }
 
-static size_t put_slice(uint8_t *bytes, struct slice slice)
+static size_t put_bytes(uint8_t *bytes, struct slice slice)
 {
-    put_number(bytes, slice.size);
-    memcpy(bytes + 8, slice.data, slice.size);
-    return 8 + slice.size;
+    memcpy(bytes, slice.data, slice.size);
+    return slice.size;
 }
 
 static struct record make_record(void)
@@ -58,10 +57,11 @@ static void the_checksum_is_crc32c_of_the_documented_bytes(void **state)
     size += put_number(bytes + size, record.number);
     size += put_number(bytes + size, record.first_version);
     size += put_number(bytes + size, record.event_count);
-    size += put_slice(bytes + size, record.key);
-    size += put_slice(bytes + size, record.summary);
-    size += put_slice(bytes + size, record.back);
-    size += put_slice(bytes + size, record.data);
+    const struct slice slices[] = {record.key, record.summary, record.back, record.data};
+    for (int i = 0; i < 4; i++)
+        size += put_number(bytes + size, slices[i].size);
+    for (int i = 0; i < 4; i++)
+        size += put_bytes(bytes + size, slices[i]);
     assert_int_equal(record_crc(&record), crc_by_definition(bytes, size));
 }
 
