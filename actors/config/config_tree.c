@@ -175,6 +175,21 @@ static enum err take_event(struct parse *parse, const yaml_event_t *event)
     return OK;
 }
 
+/* Where the text stops being YAML; for a list or mapping that never ends, where the innermost one began: the end of the file,
+ * which is where libyaml notices, helps nobody. */
+static enum err fail_parser(struct parse *parse, const yaml_parser_t *parser)
+{
+    const char *problem = parser->problem ? parser->problem : "out of memory";
+    struct config_place place = place_of(parse, parser->problem_mark);
+    if (parser->eof && parse->depth) {
+        struct config_place open = parse->open[parse->depth - 1]->place;
+        return config_place_fail(parse->error, &open, "",
+                                 "not YAML: what begins here does not end as it should: %s in line %u", problem,
+                                 place.line);
+    }
+    return config_place_fail(parse->error, &place, "", "not YAML: %s", problem);
+}
+
 enum err config_tree_parse(struct config_arena *arena, const char *source, struct slice text,
                            struct config_node **ret_root, struct error *error)
 {
@@ -191,9 +206,7 @@ enum err config_tree_parse(struct config_arena *arena, const char *source, struc
     for (bool is_done = false; code == OK && !is_done;) {
         yaml_event_t event;
         if (!yaml_parser_parse(&parser, &event)) {
-            struct config_place place = place_of(&parse, parser.problem_mark);
-            code =
-                config_place_fail(error, &place, "", "not YAML: %s", parser.problem ? parser.problem : "out of memory");
+            code = fail_parser(&parse, &parser);
             break;
         }
         code = take_event(&parse, &event);

@@ -315,7 +315,7 @@ static void mistakes_are_refused_with_their_place(void **state)
         {PROVIDER("api_key_file: /nowhere/at/all"), "test.yaml:2:57: providers.p.api_key_file: ", "No such file"},
         {PROVIDER("api_key_file: /tmp"), "test.yaml:2:57: providers.p.api_key_file: ", "regular file"},
         /* YAML itself */
-        {"agents: [\n", "test.yaml:2:1: ", "not YAML"},
+        {"agents: [\n", "test.yaml:1:9: ", "not YAML"},
         {"a: b: c\n", "test.yaml:1:5: ", "not YAML"},
         {"a: \xff\n", "test.yaml:1:1: ", "not YAML"},
         {"--- {}\n--- {}\n", "test.yaml:2:1: ", "more than one"},
