@@ -102,7 +102,7 @@ static void settle(struct conversation *c, struct actor_context *context)
     if (c->phase == PHASE_ERASING)
         conversation_try_erase(c, context);
     if (c->phase == PHASE_FAILED && c->appends_in_flight == 0) {
-        c->seat->has_open_turn = c->state.turns != NULL;
+        c->seat->wakes_again = true; /* the state ran ahead: it does not tell what the journal holds */
         actor_stop(context);
     }
     uint64_t due = c->phase == PHASE_READY ? next_due_ns(c) : 0;
@@ -336,7 +336,7 @@ enum err conversation_create(const struct config *config, struct conversation_se
         return code;
     }
     seat->head = load->result == OK ? load->head : (struct journal_head){0};
-    seat->has_open_turn = false;
+    seat->wakes_again = false;
     c->committed_version = c->state.version;
     *ret_conversation = c;
     return OK;

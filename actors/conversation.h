@@ -53,7 +53,7 @@ struct conversation_seat {
     struct journal_head head;
     struct hash128 hash; /* of the key */
     uint32_t key_size;
-    bool has_open_turn; /* left by a life that ended although a turn is unfinished: wake it again */
+    bool wakes_again; /* left by a life that ended for want of the journal: a turn may be open */
     char key[JOURNAL_KEY_BYTES_MAX];
 };
 

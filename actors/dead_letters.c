@@ -99,7 +99,8 @@ static void load(struct dead_letters *d, struct box *box)
 {
     struct letter_load *load = MSG_CREATE(d->worker, struct letter_load, MSG_JOURNAL_LOAD, MSG_URGENT | MSG_CONTROL);
     if (!load)
-        return; /* the next letter tries again */
+        return;                                                /* the next letter tries again */
+    load->load = (struct journal_load){.msg = load->load.msg}; /* larger than what comes zeroed */
     memcpy(load->key, box->key, box->key_size);
     load->load.key = slice_of(load->key, box->key_size);
     load->load.msg.to = d->self;

@@ -8,7 +8,7 @@
  *                        end of quarantine  |  |        |          crash                     held requests: WAITING
  *                              BROKEN ------'  '------ FENCING <---'
  *                                 ^-- too many -----------'
- *   DUE: ended by itself with a turn open (the disk was full): woken again after a while, or by a request.
+ *   DUE: ended by itself because the journal refused (the disk was full): woken again after a while, or by a request.
  *
  * Fencing: a crashed conversation may have appends on their way, which use its seat. An append that must be refused (no version
  * is UINT64_MAX) follows them through the journal's one lane; when it comes back, they have (J3), and the next load sees
@@ -354,6 +354,7 @@ static void start_loads(struct directory *d)
             forget(d, entry);
             continue;
         }
+        *load = (struct journal_load){.msg = load->msg}; /* larger than what comes zeroed */
         set_phase(d, entry, ENTRY_LOADING);
         load->msg.to = d->self;
         load->key = key_of(entry);
@@ -376,13 +377,13 @@ static bool has_first_message(struct directory *d, struct entry *entry)
     return entry->held != NULL;
 }
 
-static enum err spawn(struct directory *d, struct entry *entry, const struct journal_load *load)
+static enum err spawn(struct directory *d, struct entry *entry, const struct journal_load *load, bool *ret_has_open_turn)
 {
     struct conversation *conversation;
     enum err code = conversation_create(d->services->config, &entry->seat, d->self, load, &conversation);
     if (code != OK)
         return code;
-    bool has_open_turn = conversation_has_open_turn(conversation);
+    *ret_has_open_turn = conversation_has_open_turn(conversation);
     const struct actor_options options = {.supervisor = d->self, .child_key = entry};
     code = actor_spawn(d->worker, &conversation_type, conversation, &options, &entry->actor);
     if (code != OK) {
@@ -392,23 +393,27 @@ static enum err spawn(struct directory *d, struct entry *entry, const struct jou
     entry->active_ns = worker_now_ns(d->worker);
     set_phase(d, entry, ENTRY_AWAKE);
     d->stats.awake++;
-    struct msg *start = has_open_turn ? msg_create(d->worker, CONV_START, MSG_CONTROL, sizeof *start) : NULL;
-    if (start && actor_send(d->worker, entry->actor, &start) != OK)
-        msg_destroy(d->worker, &start);
     return OK;
 }
 
-static void on_load(struct directory *d, struct journal_load *load)
+static void on_load(struct directory *d, struct msg **msg)
 {
+    struct journal_load *load = (struct journal_load *)(void *)*msg;
     struct entry *entry = load->context;
     d->loads_in_flight--;
+    bool has_open_turn = false;
     enum err code = load->result;
     if (code == ERR_NOT_FOUND && has_first_message(d, entry))
         code = OK;
     if (code == OK)
-        code = spawn(d, entry, load);
+        code = spawn(d, entry, load, &has_open_turn);
     journal_release(load->memory);
     if (code == OK) {
+        if (has_open_turn) { /* in the same block: this must not fail for want of memory */
+            (*msg)->kind = CONV_START;
+            if (actor_send(d->worker, entry->actor, msg) != OK)
+                msg_destroy(d->worker, msg);
+        }
         deliver_held(d, entry);
     } else {
         if (code != ERR_NOT_FOUND)
@@ -560,7 +565,7 @@ static void on_exit_of_child(struct directory *d, struct msg_exit *notice)
     d->stats.passivations += entry->phase == ENTRY_PASSIVATING;
     if (entry->held) {
         set_phase(d, entry, ENTRY_WAITING);
-    } else if (entry->seat.has_open_turn) {
+    } else if (entry->seat.wakes_again) {
         entry->due_ns = worker_now_ns(d->worker) + DUE_NS;
         set_phase(d, entry, ENTRY_DUE);
     } else {
@@ -701,7 +706,7 @@ static enum err on_message(struct actor_context *context, struct msg **msg)
     struct directory *d = context->state;
     switch ((*msg)->kind) {
     case MSG_EXIT: on_exit_of_child(d, (struct msg_exit *)(void *)*msg); break;
-    case MSG_JOURNAL_LOAD: on_load(d, (struct journal_load *)(void *)*msg); break;
+    case MSG_JOURNAL_LOAD: on_load(d, msg); break;
     case MSG_JOURNAL_READ: on_read(d, msg); break;
     case MSG_JOURNAL_APPEND: on_fenced(d, (const struct journal_append *)(const void *)*msg); break;
     case MSG_JOURNAL_LIST: on_list(d, msg); break;
