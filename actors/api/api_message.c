@@ -127,24 +127,10 @@ static void answer_receipt(struct api *api, struct api_request *request, const s
     api_request_release(request);
 }
 
-/* Did the turn fail because nobody who could answer can be reached? */
-static bool is_route_broken(enum err code)
-{
-    return code == ERR_BREAKER_OPEN || code == ERR_CONNECT || code == ERR_TLS || code == ERR_PEER_CLOSED ||
-           code == ERR_PROTOCOL || code == ERR_BUSY || code == ERR_TIMEOUT || code == ERR_SHUTDOWN;
-}
-
+/* A turn that failed is an answer too (200, status failed): a 503 would say that nothing was accepted, and have its client
+ * try for ever what will not run again. */
 static void answer_finished(struct api *api, struct api_request *request, const struct conv_answer *answer)
 {
-    /* A copy gets the stored outcome as it is: a 503 would have its client try for ever what will not run again. */
-    if (answer->status == TURN_FAILED && !answer->is_duplicate && is_route_broken(answer->code)) {
-        struct problem problem = problem_of(ERR_BREAKER_OPEN, answer->detail, answer->retry_after_s);
-        problem.message_id = answer->message_id;
-        problem.turn_id = answer->turn_id;
-        api_answer_problem(api, &request->exchange, &problem);
-        api_request_release(request);
-        return;
-    }
     if (request->u.message.is_late && !answer->is_duplicate) {
         answer_receipt(api, request, answer);
         return;

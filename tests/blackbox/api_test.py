@@ -5,7 +5,7 @@ import re
 import threading
 import unittest
 
-from harness import Client, ServerCase, SseStream, in_parallel, raw_exchange, wait_until
+from harness import ServerCase, SseStream, in_parallel, raw_exchange, wait_until
 
 CONFIG = """
 agents:
@@ -28,7 +28,7 @@ class Api(ServerCase):
     @classmethod
     def setUpClass(cls):
         cls.shared = cls("run_nothing")
-        cls.shared.setUp()
+        ServerCase.setUp(cls.shared)
         cls.shared.start()
 
     @classmethod
@@ -332,7 +332,12 @@ class Api(ServerCase):
         self.assertEqual(received.count(b"HTTP/1.1 200"), 1)
 
     def test_one_hundred_writers_to_one_conversation_leave_dense_versions(self):
-        in_parallel(20, lambda i: [self.assertEqual(Client(self.address).say(self.id, f"{i}-{j}", agent="echo").status, 200) for j in range(5)])
+        def write(i):
+            client = self.client()
+            for j in range(5):
+                self.assertEqual(client.say(self.id, f"{i}-{j}", agent="echo").status, 200)
+
+        in_parallel(20, write)
         events = self.http.events(self.id)
         self.assert_dense(events)
         said = [e["payload"]["text"] for e in events if e["event"] == "inbox.message.received"]

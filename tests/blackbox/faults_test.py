@@ -129,7 +129,7 @@ class Disk(ServerCase):
         second = subprocess.run([BINARY, "serve", "--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--data", self.path("data")],
                                 capture_output=True, text=True, timeout=30)
         self.assertEqual(second.returncode, 1, second.stderr)
-        self.assertIn("another process", second.stderr)
+        self.assertIn("in use", second.stderr)
         self.assertEqual(self.client().say("a", "still here").status, 200)
 
     def test_a_newer_format_is_refused(self):
