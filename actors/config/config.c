@@ -103,7 +103,7 @@ enum err config_parse(const char *source, struct slice text, char *const *enviro
     struct config_arena *tree = config_arena_create();
     struct config_arena *memory = config_arena_create();
     struct config *config = calloc(1, sizeof *config);
-    struct config_node *root;
+    struct config_node *root = NULL;
     enum err code;
     if (!tree || !memory || !config)
         code = error_set(error, ERR_NO_MEMORY, "no memory for the configuration");
