@@ -20,7 +20,7 @@ enum { HTTP_HEADERS_MAX = 100 };
 /* Lent for the call of on_request; every slice points into the connection's buffers. */
 struct http_request {
     enum http_method method;
-    struct slice path;  /* decoded once, checked: no "." or ".." segment, no %2f, no control bytes, no backslash, UTF-8 */
+    struct slice path;  /* decoded once, checked: no "." or ".." segment, no %2f, %5c, %25, no control bytes, UTF-8 */
     struct slice query; /* raw, after '?', without it */
     struct slice body;
     const struct http_header *headers;

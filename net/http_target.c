@@ -54,7 +54,8 @@ static enum http1_reason check(struct slice raw, uint8_t class, bool *ret_has_es
             int escaped = escaped_byte(raw, at);
             if (escaped < 0x20 || escaped == 0x7f)
                 return HTTP1_TARGET_ESCAPE;
-            if (class == HTTP1_PATH_BYTE && (escaped == '/' || escaped == '\\'))
+            /* No separator in disguise; and no '%', so that who decodes the path again finds nothing to decode. */
+            if (class == HTTP1_PATH_BYTE && (escaped == '/' || escaped == '\\' || escaped == '%'))
                 return HTTP1_TARGET_ESCAPE;
             byte = (uint8_t)escaped;
             at += 2;

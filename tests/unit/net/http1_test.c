@@ -206,6 +206,7 @@ static const struct variant variants[] = {
     REFUSED("A14", "GET /a/. HTTP/1.1\r\n" H "\r\n", TARGET_SEGMENT),
     REFUSED("A14", "GET /.. HTTP/1.1\r\n" H "\r\n", TARGET_SEGMENT),
     REFUSED("A14", "GET /a%2fb HTTP/1.1\r\n" H "\r\n", TARGET_ESCAPE),
+    REFUSED("A14", "GET /a%252fb HTTP/1.1\r\n" H "\r\n", TARGET_ESCAPE),
     REFUSED("A14", "GET /a%5Cb HTTP/1.1\r\n" H "\r\n", TARGET_ESCAPE),
     REFUSED("A14", "GET /a\\b HTTP/1.1\r\n" H "\r\n", TARGET_BYTE),
     REFUSED("A14", "GET /a\x80 HTTP/1.1\r\n" H "\r\n", TARGET_BYTE),
@@ -429,7 +430,7 @@ static void tiny_chunks_with_long_extensions_are_not_kept(void **state)
 static void the_request_is_seen_as_sent(void **state)
 {
     (void)state;
-    const char text[] = "POST /v1/a%20b%C3%A7/%252f?x=1&y=%2B+z&x2=3 HTTP/1.1\r\nHost: [::1]:80\r\nACCEPT:  a/b  \r\n"
+    const char text[] = "POST /v1/a%20b%C3%A7/%41?x=1&y=%2B+z&x2=3 HTTP/1.1\r\nHost: [::1]:80\r\nACCEPT:  a/b  \r\n"
                         "Content-Length: 2\r\n\r\nhi" NEXT;
     struct http1 parser;
     http1_init(&parser);
@@ -440,7 +441,7 @@ static void the_request_is_seen_as_sent(void **state)
     struct http_request request;
     http1_get_request(&parser, text, headers, path, &request);
     assert_int_equal(request.method, HTTP_POST);
-    assert_true(slice_has_text(request.path, "/v1/a b\xc3\xa7/%2f")); /* decoded once */
+    assert_true(slice_has_text(request.path, "/v1/a b\xc3\xa7/A")); /* decoded once */
     assert_true(slice_has_text(request.query, "x=1&y=%2B+z&x2=3"));
     assert_true(slice_has_text(request.body, "hi"));
     assert_true(slice_has_text(http_request_header(&request, "accept"), "a/b"));
