@@ -135,8 +135,6 @@ void problem_write(struct buffer *out, const struct problem *problem, struct sli
     json_write_unsigned(out, (uint64_t)problem->status);
     write_text_member(out, "detail", problem->detail, &is_first);
     write_text_member(out, "trace_id", trace_id, &is_first);
-    write_text_member(out, "message_id", problem->message_id, &is_first);
-    write_text_member(out, "turn_id", problem->turn_id, &is_first);
     if (problem->error_count) {
         json_write_key(out, "errors", &is_first);
         write_errors(out, problem);

@@ -26,7 +26,6 @@ struct problem {
     uint32_t retry_after_s; /* 0: none; the header is the caller's */
     struct problem_error errors[PROBLEM_ERRORS_MAX];
     uint32_t error_count;
-    struct slice message_id, turn_id; /* of a message that is durable all the same; empty: left out */
 };
 
 void problem_write(struct buffer *out, const struct problem *problem, struct slice trace_id);
