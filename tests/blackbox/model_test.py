@@ -24,7 +24,7 @@ agents:
   desk: {{kind: llm, provider: main, model: gpt-test, fallback: [{{handoff: "queue:people"}}]}}
   echo: {{kind: echo}}
 providers:
-  main: {{type: openai, base_url: "http://{address}/v1", timeout: 20s, breaker: {{failures: 100, window: 1000}}, retry: {{attempts: 3, backoff: 10ms..40ms}}}}
+  main: {{type: openai, base_url: "http://{address}/v1", timeout: 20s, breaker: {{failures: 100, error_rate: 1}}, retry: {{attempts: 3, backoff: 10ms..40ms}}}}
   gone: {{type: openai, base_url: "http://127.0.0.1:1/v1", timeout: 5s, breaker: {{failures: 3, open_for: 1s, successes: 1}}, retry: {{attempts: 1, backoff: 10ms..20ms}}}}
 routing: {{default: bot}}
 """
