@@ -2,8 +2,6 @@
 /* mailbox: see mailbox.h. What leaves the inbox comes newest first: it is reversed once and split by urgency on the way. */
 #include "runtime/mailbox.h"
 
-#include "runtime/assert.h"
-
 void mailbox_open(struct mailbox *mailbox, uint32_t count_max)
 {
     mailbox->urgent = mailbox->normal = (struct msg_list){0};
@@ -35,7 +33,7 @@ static uint32_t split(struct mailbox *mailbox, struct msg *newest)
     return counted;
 }
 
-void mailbox_take(struct mailbox *mailbox)
+void mailbox_take_some(struct mailbox *mailbox)
 {
     struct msg *newest = inbox_take(&mailbox->inbox);
     if (!newest)
@@ -45,18 +43,6 @@ void mailbox_take(struct mailbox *mailbox)
         counter_add(&mailbox->private_count, counted);
         atomic_sub_relaxed(&mailbox->inbox_count, counted);
     }
-}
-
-bool mailbox_append(struct mailbox *mailbox, struct msg *msg)
-{
-    ASSERT_SLOW(!inbox_is_closed(&mailbox->inbox));
-    bool was_parked = inbox_unpark(&mailbox->inbox);
-    if (!was_parked)
-        mailbox_take(mailbox); /* B1 */
-    if (msg_is_counted(msg))
-        counter_add(&mailbox->private_count, 1);
-    msg_list_append(msg->flags & MSG_URGENT ? &mailbox->urgent : &mailbox->normal, msg);
-    return was_parked;
 }
 
 struct msg *mailbox_close(struct mailbox *mailbox)

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/assert.h"
 #include "runtime/atomic.h"
 #include "runtime/error.h"
 #include "runtime/inbox.h"
@@ -45,22 +46,38 @@ static inline bool msg_is_counted(const struct msg *msg)
 /* Thread: home worker's. The mailbox is fresh or closed; it starts parked. */
 void mailbox_open(struct mailbox *mailbox, uint32_t count_max);
 
-/* Thread: any. Whether one more counted message fits when `pending` others are about to be pushed. */
-static inline bool mailbox_has_room(const struct mailbox *mailbox, uint32_t pending)
+/* Thread: any; advisory. How many counted messages fit. */
+static inline uint32_t mailbox_room(const struct mailbox *mailbox)
 {
     uint32_t count = atomic_load_relaxed(&mailbox->inbox_count) + atomic_load_relaxed(&mailbox->private_count);
-    return count + pending < atomic_load_relaxed(&mailbox->count_max);
+    uint32_t count_max = atomic_load_relaxed(&mailbox->count_max);
+    return count < count_max ? count_max - count : 0;
 }
 
-/* Thread: any. As inbox_push; `counted` of the chain's messages are not control ones. Knows no cap: ask has_room first. */
+/* Thread: any. As inbox_push; `counted` of the chain's messages are not control ones. Knows no cap: ask mailbox_room first. */
 enum inbox_push mailbox_push(struct mailbox *mailbox, struct msg *newest, struct msg *oldest, uint32_t counted);
+
+/* Thread: home worker's. Moves what the inbox holds to the private lists. */
+void mailbox_take_some(struct mailbox *mailbox);
+static inline void mailbox_take(struct mailbox *mailbox)
+{
+    if (!inbox_is_empty(&mailbox->inbox))
+        mailbox_take_some(mailbox);
+}
 
 /* Thread: home worker's. Puts `msg` behind all that came before it. Owns: takes it. Not when closed.
  * Returns: whether the mailbox was parked, and the caller must make its actor runnable. */
-MUST_USE bool mailbox_append(struct mailbox *mailbox, struct msg *msg);
-
-/* Thread: home worker's. Moves what the inbox holds to the private lists. */
-void mailbox_take(struct mailbox *mailbox);
+MUST_USE static inline bool mailbox_append(struct mailbox *mailbox, struct msg *msg)
+{
+    ASSERT_SLOW(!inbox_is_closed(&mailbox->inbox));
+    bool was_parked = inbox_unpark(&mailbox->inbox);
+    if (!was_parked)
+        mailbox_take(mailbox); /* B1 */
+    if (msg_is_counted(msg))
+        counter_add(&mailbox->private_count, 1);
+    msg_list_append(msg->flags & MSG_URGENT ? &mailbox->urgent : &mailbox->normal, msg);
+    return was_parked;
+}
 
 /* Thread: home worker's. Returns: the oldest urgent message, else the oldest normal one, unless `only_urgent`; NULL: none.
  * Owns: the caller gets it. Looks at the private lists alone. */

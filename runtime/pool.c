@@ -157,7 +157,7 @@ static void *acquire_large(struct pool *pool, uint32_t size, enum account_cap ca
 {
     if (!account_take(pool->account, size, cap))
         return NULL;
-    void *block = malloc(size);
+    void *block = malloc(pool_usable_bytes(size));
     if (!block) {
         account_give(pool->account, size);
         return NULL;
@@ -190,7 +190,7 @@ void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap)
     if (!chunk_has_free(chunk))
         unlink_partial(chunk);
     counter_add(&pool->acquired, 1);
-    ASAN_UNPOISON_MEMORY_REGION(block, size);
+    ASAN_UNPOISON_MEMORY_REGION(block, pool_usable_bytes(size));
     return block;
 }
 

@@ -62,7 +62,13 @@ void pool_init(struct pool *pool, struct account *account);
 /* Gives back all chunks, blocks still out or not. Accepts zeroed. */
 void pool_deinit(struct pool *pool);
 
-/* Thread: the pool's. Returns: at least `size` bytes, not cleared; NULL: over the cap. */
+/* What of a block of `size` bytes may be written: whole units. */
+static inline uint32_t pool_usable_bytes(uint32_t size)
+{
+    return (size + POOL_UNIT_BYTES - 1) / POOL_UNIT_BYTES * POOL_UNIT_BYTES;
+}
+
+/* Thread: the pool's. Returns: pool_usable_bytes(size), not cleared; NULL: over the cap. */
 MUST_USE void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap);
 /* Thread: the pool's; any pool's for large blocks. `size` is what acquire was given. */
 void pool_release(struct pool *pool, void *block, uint32_t size);

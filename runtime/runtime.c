@@ -44,6 +44,7 @@ enum err runtime_create(const struct runtime_options *options, struct runtime **
             runtime_destroy(runtime);
             return error_set(error, ERR_NO_MEMORY, "make worker %u: no memory", i);
         }
+        runtime->slab_chunks[i] = runtime->workers[i]->slab.chunks;
         runtime->worker_count++;
     }
     *ret_runtime = runtime;

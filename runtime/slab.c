@@ -88,13 +88,3 @@ void slab_release(struct worker *worker, struct actor *actor)
     actor->link.kind = LANE_SLOT;
     lane_push(worker, worker->runtime->workers[birth], &actor->link, &actor->link);
 }
-
-struct actor *slab_find(const struct runtime *runtime, uint32_t slot)
-{
-    uint32_t birth = slot >> SLAB_INDEX_BITS;
-    uint32_t index = slot & ((1u << SLAB_INDEX_BITS) - 1);
-    if (birth >= runtime->worker_count)
-        return NULL;
-    struct actor *chunk = atomic_load_acquire(&runtime->workers[birth]->slab.chunks[index >> SLAB_CHUNK_BITS]);
-    return chunk ? &chunk[index % SLAB_CHUNK_ACTORS] : NULL;
-}

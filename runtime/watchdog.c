@@ -30,9 +30,9 @@ void watchdog_init(struct runtime *runtime)
     runtime->watchdog_ticks_max = (stall_ns + runtime->tick_ns - 1) / runtime->tick_ns;
 }
 
-uint64_t watchdog_ticks(const struct runtime *runtime)
+uint64_t watchdog_stepped_ticks(const struct runtime *runtime)
 {
-    return runtime->is_threaded ? atomic_load_relaxed(&runtime->ticks) : clock_mono_ns() / runtime->tick_ns;
+    return clock_mono_ns() / runtime->tick_ns;
 }
 
 _Noreturn static void report_stall(struct worker *worker, uint64_t stalled_ns)

@@ -6,7 +6,7 @@
  * at a time, on one thread.
  *
  * The loop of a worker: one ring step (submit, reap, callbacks; it blocks when there is nothing else to do) -> lane from
- * other threads -> run actors (a quantum of 64 messages or 50 us each) -> timers -> hand over (donations).
+ * other threads -> run actors (each what it has, for 50 us at most; all of them for 200 us) -> timers -> hand over (donations).
  *
  * Parking: what other threads want of a worker comes through one word, its lane (inbox.h). Before it blocks the worker
  * changes the word from EMPTY to PARKED; the push that replaces PARKED wakes the ring. One wake a sleep, none lost, and no

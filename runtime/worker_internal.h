@@ -114,8 +114,6 @@ void slab_deinit(struct slab *slab, struct account *account);
 MUST_USE enum err slab_acquire(struct worker *worker, struct actor **ret_actor);
 /* Thread: any worker's; brings it home. */
 void slab_release(struct worker *worker, struct actor *actor);
-/* Thread: any. Returns: the slot, whoever lives there; NULL when there never was one. */
-struct actor *slab_find(const struct runtime *runtime, uint32_t slot);
 /* Thread: its worker's; a slot that came home through the lane. */
 void slab_take_back(struct slab *slab, struct actor *actor);
 
@@ -127,12 +125,15 @@ struct run_queue {
 };
 
 /* What the running actor has sent to one actor of another worker: pushed as a whole, by one compare-and-swap, when it sends
- * to somebody else, and at the end of its run at the latest, so always before it can be donated (actor.h I2). */
+ * to somebody else, and at the end of its run at the latest, so always before it can be donated (actor.h I2). Whether the
+ * receiver lives and has room is looked at when the chain begins: asked for each message, the line that its other senders
+ * and its home write would travel for each. */
 struct outgoing {
     struct actor *actor; /* NULL: none */
+    struct actor_id to;
     struct msg *newest, *oldest;
-    uint32_t counted; /* of them not control */
-    uint32_t count;
+    uint32_t counted;  /* of them not control */
+    uint32_t room_for; /* counted ones that the receiver's mailbox had room for */
 };
 
 /* Dead blocks of one other worker, on their way home. */
@@ -156,9 +157,9 @@ struct worker {
     struct runtime *runtime;
     struct ring *ring;
     uint32_t index;
-    uint32_t turn_messages_max;
-    bool is_started; /* on_start was OK */
-    bool is_ending;  /* its actors are ended or about to be: no spawn */
+    uint32_t turn_messages_max; /* of a turn, and so of an actor's run */
+    bool is_started;            /* on_start was OK */
+    bool is_ending;             /* its actors are ended or about to be: no spawn */
     pthread_t thread;
     enum err start_code; /* written before runtime.started is raised */
     struct error start_error;
@@ -197,6 +198,7 @@ struct runtime {
     struct runtime_options options; /* defaults filled in */
     struct account account;
     struct worker *workers[WORKERS_MAX];
+    ATOMIC(struct actor *) * slab_chunks[WORKERS_MAX]; /* worker.slab.chunks: saves each send a hop */
     uint32_t worker_count;
     uint32_t thread_count; /* threads that run; 0: stepped, or joined */
     bool is_threaded;      /* runtime_start was called */
@@ -232,6 +234,18 @@ static inline bool worker_is_current(const struct worker *worker)
     return worker_current_ == worker || (!worker_current_ && !worker->runtime->is_threaded);
 }
 #define ASSERT_CURRENT(worker) (worker_is_current(worker) ? (void)0 : worker_assert_current((worker), __func__))
+
+/* slab.c */
+/* Thread: any. Returns: the slot, whoever lives there; NULL when there never was one. */
+static inline struct actor *slab_find(const struct runtime *runtime, uint32_t slot)
+{
+    uint32_t birth = slot >> SLAB_INDEX_BITS;
+    uint32_t index = slot & ((1u << SLAB_INDEX_BITS) - 1);
+    if (birth >= runtime->worker_count)
+        return NULL;
+    struct actor *chunk = atomic_load_acquire(&runtime->slab_chunks[birth][index >> SLAB_CHUNK_BITS]);
+    return chunk ? &chunk[index % SLAB_CHUNK_ACTORS] : NULL;
+}
 
 /* runtime.c */
 /* The first half of runtime_destroy: stops, ends all actors, empties all lanes; what is left is memory. Idempotent. */
@@ -273,7 +287,11 @@ void donation_give(struct worker *worker);
 void watchdog_init(struct runtime *runtime);
 MUST_USE enum err watchdog_start(struct runtime *runtime, struct error *error);
 void watchdog_stop(struct runtime *runtime);
-/* Ticks of tick_ns since some time in the past, at most one ahead of the truth. */
-uint64_t watchdog_ticks(const struct runtime *runtime);
+/* Ticks of tick_ns since some time in the past. */
+uint64_t watchdog_stepped_ticks(const struct runtime *runtime);
+static inline uint64_t watchdog_ticks(const struct runtime *runtime)
+{
+    return runtime->is_threaded ? atomic_load_relaxed(&runtime->ticks) : watchdog_stepped_ticks(runtime);
+}
 
 #endif

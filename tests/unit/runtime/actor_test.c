@@ -22,7 +22,8 @@ enum {
     MSG_KEEP,
     MSG_FORWARD,
     MSG_SPEND,
-    MSG_AGAIN
+    MSG_AGAIN,
+    MSG_FLOOD
 };
 
 struct number {
@@ -35,6 +36,7 @@ struct number {
 struct recorder {
     uint32_t values[512];
     uint32_t count;
+    uint32_t refused;
     uint32_t exits;
     enum err exit_reason;
     struct msg *kept;
@@ -64,6 +66,20 @@ static void note_exit(struct recorder *recorder, struct actor_context *context, 
         next = msg->next;
         recorder->undelivered[recorder->undelivered_count++] = ((struct number *)(void *)msg)->value;
         msg_destroy(context->worker, &msg);
+    }
+}
+
+/* Sends until refused. */
+static void flood(struct recorder *recorder, struct worker *worker, struct actor_id to, uint32_t count)
+{
+    for (uint32_t value = 0; value < count; value++) {
+        struct number *number = MSG_CREATE(worker, struct number, MSG_NUMBER, 0);
+        number->value = value;
+        struct msg *msg = &number->msg;
+        if (actor_send(worker, to, &msg) == ERR_MAILBOX_FULL) {
+            recorder->refused++;
+            msg_destroy(worker, &msg);
+        }
     }
 }
 
@@ -248,6 +264,20 @@ static void a_full_mailbox_refuses_and_the_sender_keeps_its_message(void **state
     ASSERT_VALUES(&a, 0, 1, 2, 3, 99, 0, 1, 2, 3, 99);
 }
 
+static void the_cap_holds_for_what_is_chained_for_another_worker_too(void **state)
+{
+    (void)state;
+    struct actor_id small = spawn(w1, &small_type, &a), flooder = spawn(w0, &recorder_type, &b);
+    for (int round = 0; round < 2; round++) { /* room again after the first */
+        struct msg *msg = number(w0, MSG_FLOOD, 0, 10);
+        ((struct number *)(void *)msg)->to = small;
+        assert_int_equal(actor_send(w0, flooder, &msg), OK);
+        settle();
+    }
+    ASSERT_VALUES(&a, 0, 1, 2, 0, 1, 2);
+    assert_int_equal(b.refused, 14);
+}
+
 static void a_suspended_actor_runs_urgent_messages_only(void **state)
 {
     (void)state;
@@ -276,6 +306,20 @@ static void one_that_sends_to_itself_lets_others_run(void **state)
     worker_step(w0);
     assert_int_equal(b.count, 1);
     assert_true(a.count > before && a.count - before <= 64);
+}
+
+static void slow_messages_end_a_run_by_time(void **state)
+{
+    (void)state;
+    struct actor_id slow = spawn(w0, &recorder_type, &a), other = spawn(w0, &recorder_type, &b);
+    for (int i = 0; i < 20; i++)
+        send(w0, slow, MSG_SPEND, 0, 60000);
+    send(w0, other, MSG_NUMBER, 0, 1);
+    while (b.count == 0)
+        worker_step(w0);
+    assert_true(a.count < 10);
+    settle();
+    assert_int_equal(a.count, 20);
 }
 
 static void what_arrives_by_deliver_keeps_its_order_and_nobodys_is_a_dead_letter(void **state)
@@ -605,6 +649,8 @@ int main(void)
         TEST(a_full_mailbox_refuses_and_the_sender_keeps_its_message),
         TEST(a_suspended_actor_runs_urgent_messages_only),
         TEST(one_that_sends_to_itself_lets_others_run),
+        TEST(the_cap_holds_for_what_is_chained_for_another_worker_too),
+        TEST(slow_messages_end_a_run_by_time),
         TEST(what_arrives_by_deliver_keeps_its_order_and_nobodys_is_a_dead_letter),
         TEST(a_delayed_message_comes_in_its_time_and_not_before),
         TEST(a_task_runs_on_its_worker),

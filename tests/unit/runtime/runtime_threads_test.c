@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The runtime on real threads, over a ring that only sleeps and wakes: parking, order under donation, foreign threads, start,
+/* The runtime on real threads: parking, order under donation, foreign threads, start,
  * stop and the watchdog. Everything is bounded by counts; a wake-up that is lost hangs, and the watchdog of the test (ctest's
- * time limit) says so. Run under ThreadSanitizer too. */
+ * time limit) says so. Built twice:
+ * over the kernel's ring, and over sleeping_ring.c, which ThreadSanitizer can follow. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -17,7 +18,6 @@
 
 #include "runtime/clock.h"
 #include "runtime/worker_internal.h"
-#include "tests/unit/runtime/sleeping_ring.h"
 
 enum { MSG_NUMBER = MSG_KIND_TEST, MSG_GO };
 
@@ -112,9 +112,7 @@ static enum err start_ring(struct worker *worker, void *user, struct error *erro
 static void no_wake_up_is_lost(void **state)
 {
     (void)state;
-    const uint32_t delays[] = {0, 1, 7};
-    for (size_t i = 0; i < sizeof delays / sizeof delays[0]; i++) {
-        sleeping_ring_set_delay(delays[i]);
+    for (int round = 0; round < 3; round++) {
         for (uint32_t spin_us = 0; spin_us <= 20; spin_us += 20) {
             atomic_store_relaxed(&ring_started, 0);
             run_to_end(
@@ -127,7 +125,6 @@ static void no_wake_up_is_lost(void **state)
             assert_nothing_lost_and_destroy();
         }
     }
-    sleeping_ring_set_delay(0);
 }
 
 /* ---- order under donation ----------------------------------------------------------------------------------------------- */
@@ -216,7 +213,6 @@ static void the_order_of_each_sender_survives_donations(void **state)
     for (uint32_t round = 0; round < 3; round++) {
         memset(senders, 0, sizeof senders);
         memset(receivers, 0, sizeof receivers);
-        sleeping_ring_set_delay(round == 1 ? 3 : 0);
         run_to_end(&(struct runtime_options){.worker_count = 3, .on_start = start_order}, ORDER_SENDERS);
         assert_int_equal(atomic_load_relaxed(&violations), 0);
         uint32_t sent = 0;
@@ -226,7 +222,6 @@ static void the_order_of_each_sender_survives_donations(void **state)
         donations += total_stats().donations;
         assert_nothing_lost_and_destroy();
     }
-    sleeping_ring_set_delay(0);
     assert_true(donations > 0); /* else this has tested nothing */
 }
 
