@@ -110,6 +110,7 @@ static enum err on_message(struct actor_context *context, struct msg **msg)
             ;
         break;
     case MSG_AGAIN: return actor_send(context->worker, context->self, msg);
+    case MSG_FLOOD: flood(recorder, context->worker, number->to, number->value); break;
     }
     return OK;
 }
