@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* journal under faults: the same small workload again and again, each time with the next I/O cut, failing or refused, until no
  * I/O is left. After each: what was acknowledged is there, once and in order; what was refused is not; what was neither may be
- * either, whole (G1, G2, G4, F1 to F6). */
+ * either, whole (G1, G2, G4, F1 to F6). The same for SQLite's n-th allocation (F15). */
+#include <sqlite3.h>
+
 #include "tests/unit/storage/journal_kit.h"
 
 enum { KEYS = 6, ROUNDS = 25, ENTRIES_MAX = 400, RUNS_MAX = 3000 };
@@ -51,6 +53,7 @@ static enum fate fate_of(enum err result)
         assert_false(model.has_failed); /* G8 */
         return FATE_ACKED;
     case ERR_STORAGE_FULL: model.fulls++; return FATE_REFUSED;
+    case ERR_NO_MEMORY:
     case ERR_STALE: return FATE_REFUSED;
     case ERR_SHUTDOWN: return FATE_UNKNOWN;
     case ERR_STORAGE_FAILED: model.has_failed = true; return FATE_UNKNOWN;
@@ -129,8 +132,7 @@ static void list_all(struct kit *kit)
     if (result == OK)
         journal_release(list.memory);
     else
-        assert_true(result == ERR_STORAGE_FULL || result == ERR_STORAGE_FAILED || result == ERR_SHUTDOWN ||
-                    disk_sim_is_crashed(kit->disk));
+        assert_true(result == ERR_STORAGE_FULL || result == ERR_STORAGE_FAILED || result == ERR_NO_MEMORY);
 }
 
 static void workload(struct kit *kit, bool has_erasure)
@@ -309,6 +311,73 @@ static void short_write_at_every_io(void **state)
 {
     (void)state;
     run_all(DISK_SIM_SHORT_WRITE, 1, false, 100);
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+
+static sqlite3_mem_methods memory_methods;
+static uint64_t allocation_count, allocation_failing; /* 0: none */
+
+static bool allocation_fails(void)
+{
+    return ++allocation_count == allocation_failing;
+}
+
+static void *fail_malloc(int size)
+{
+    return allocation_fails() ? NULL : memory_methods.xMalloc(size);
+}
+
+static void *fail_realloc(void *memory, int size)
+{
+    return allocation_fails() ? NULL : memory_methods.xRealloc(memory, size);
+}
+
+/* Before SQLite is used for the first time. */
+static void instrument_memory(void)
+{
+    sqlite3_mem_methods failing;
+    if (sqlite3_config(SQLITE_CONFIG_GETMALLOC, &memory_methods) != SQLITE_OK)
+        abort();
+    failing = memory_methods;
+    failing.xMalloc = fail_malloc;
+    failing.xRealloc = fail_realloc;
+    if (sqlite3_config(SQLITE_CONFIG_MALLOC, &failing) != SQLITE_OK)
+        abort();
+}
+
+static bool run_without_memory(uint64_t n)
+{
+    struct kit *kit = make((uint32_t)n);
+    struct error error;
+    allocation_count = 0;
+    allocation_failing = n;
+    enum err opened = kit_open(kit, &error);
+    if (opened == OK)
+        workload(kit, true);
+    bool was_met = allocation_count >= n;
+    allocation_failing = 0;
+    if (opened == OK) {
+        assert_int_equal(kit->failed_calls, kit_stats(kit).is_failed);
+        recover(kit, (uint32_t)n);
+    } else {
+        assert_true(was_met);
+        open_or_fail(kit);
+    }
+    check_all(kit);
+    workload(kit, false);
+    check_all(kit);
+    kit_destroy(kit);
+    return was_met;
+}
+
+static void every_allocation_of_the_engine_may_fail(void **state)
+{
+    (void)state;
+    uint64_t n = 1;
+    while (run_without_memory(n))
+        n += 1 + n / 100; /* each of the first hundred, then a hundredth further */
+    assert_true(n > 300);
 }
 
 /* ---- named cases ------------------------------------------------------------------------------------------------------ */
@@ -587,6 +656,7 @@ static void a_failed_read_fails_its_request_alone(void **state)
 
 int main(void)
 {
+    instrument_memory();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(power_cut_at_every_io),
         cmocka_unit_test(power_cut_at_every_io_with_erasures),
@@ -595,6 +665,7 @@ int main(void)
         cmocka_unit_test(full_once_at_every_io),
         cmocka_unit_test(full_for_a_while_at_every_io),
         cmocka_unit_test(short_write_at_every_io),
+        cmocka_unit_test(every_allocation_of_the_engine_may_fail),
         cmocka_unit_test(a_full_disk_refuses_the_group_and_recovers_alone),
         cmocka_unit_test(nothing_is_acknowledged_after_a_failed_flush),
         cmocka_unit_test(one_flush_a_group_neither_more_nor_less),
