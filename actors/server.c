@@ -33,6 +33,11 @@
 #include "runtime/worker.h"
 #include "storage/journal.h"
 
+enum {
+    /* Of a reader that lags: more than the largest event (a model's 256 KiB of text, escaped), or its stream could never
+     * resume past it. */
+    SEND_BYTES_MAX = 1 << 20,
+};
 enum { ADDRESS_BYTES = 64, TICK_NS = 250 * 1000 * 1000, DRAIN_TICK_NS = 5 * 1000 * 1000 };
 
 /* One worker's share. `services` first, so that worker_user() points to it. */
@@ -155,6 +160,7 @@ static enum err start_http(struct worker *worker, struct services *services, str
         .head_bytes_max = config->http.head_bytes,
         .body_bytes_max = config->http.body_bytes,
         .pipeline_max = config->http.pipeline,
+        .send_bytes_max = SEND_BYTES_MAX,
         .head_ns_max = config->http.head_ns,
         .idle_ns_max = config->http.idle_ns,
     };
