@@ -17,8 +17,9 @@ struct sim_message {
     const char *from; /* NULL: the customer; else "human:x" */
     bool is_async, is_reject, wants_copy, wants_forgery;
     bool was_sent, was_accepted; /* accepted: a 200 or 202 said that it is durable */
-    bool is_done;                /* 200, final */
-    bool is_refused;             /* 409: must never appear */
+    bool is_done;                /* 200, final; or refused for good, then without a status */
+    bool is_refused;             /* 409, 422 and said only once: must never appear */
+    uint32_t said_count;         /* tries and copies: one that was refused may be followed by one that is not */
     bool is_unsure;              /* sent behind one that was refused for now: the order is no longer promised */
     char status[20], reply[128], turn_id[40];
 };

@@ -64,6 +64,9 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .breaker_failures = between(1, 8),
         .pipeline = between(1, 32),
     };
+    /* A copy that comes later than the window is long is a new message, and rightly so; nobody could tell it from a bug. */
+    uint32_t messages = (plan->customers + plan->conversations - 1) / plan->conversations * plan->messages;
+    plan->dedup_messages = plan->dedup_messages > messages ? plan->dedup_messages : messages;
     plan->network = (struct sim_options){
         .latency_ns_min = 1000,
         .latency_ns_max = between(1, 50) * 1000000ull,

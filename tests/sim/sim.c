@@ -36,7 +36,6 @@ struct run {
     struct observer observers[4];
     uint64_t steps;
     uint32_t crashes_left, full_left;
-    uint64_t full_until_ns;
     uint64_t next_fault_step;
 };
 
@@ -69,17 +68,15 @@ static void crash(struct run *run, bool is_power_cut)
 static void maybe_break(struct run *run)
 {
     struct world *world = &run->world;
-    if (run->full_until_ns && clock_mono_ns() > run->full_until_ns) {
-        run->full_until_ns = 0;
-        disk_sim_set_bytes_max(world->disk, 0);
-    }
+    if (world->full_until_ns && clock_mono_ns() > world->full_until_ns)
+        world_set_room(world, 0, 0);
     if (world->is_calm || run->steps < run->next_fault_step)
         return;
     run->next_fault_step = run->steps + 200 + sim_random_below(8000);
     if (run->full_left && sim_chance(500)) {
         run->full_left--;
-        run->full_until_ns = clock_mono_ns() + (1 + sim_random_below(3000)) * 1000000ull;
-        disk_sim_set_bytes_max(world->disk, 1 + sim_random_below(400000));
+        uint64_t until_ns = clock_mono_ns() + (1 + sim_random_below(3000)) * 1000000ull;
+        world_set_room(world, 1 + sim_random_below(400000), until_ns);
     } else if (run->crashes_left) {
         run->crashes_left--;
         if (sim_chance(run->plan.io_crash_per_mille))
@@ -157,13 +154,13 @@ static void run_seed(uint64_t seed, bool is_verbose)
 {
     static struct run run;
     create(&run, seed);
+    world_set_verbose(is_verbose);
     if (is_verbose)
         plan_print(&run.plan);
     world_boot(&run.world);
     while (!is_done(&run) && run.steps < FAULTY_STEPS_MAX)
         round_of_steps(&run);
     world_calm(&run.world);
-    run.full_until_ns = 0;
     uint64_t deadline_ns = clock_mono_ns() + CALM_NS_MAX;
     while (!is_done(&run)) {
         round_of_steps(&run);
@@ -179,8 +176,13 @@ static void run_seed(uint64_t seed, bool is_verbose)
     for (uint32_t i = 0; i < run.plan.observers; i++)
         sim_http_close(&run.observers[i].line);
     world_crash(&run.world, true);
-    int damaged = run.plan.rots ? world_rot(&run.world) : -1;
-    world_boot(&run.world);
+    world_boot(&run.world); /* writes the log back into the database */
+    int damaged = -1;
+    if (run.plan.rots) {
+        world_crash(&run.world, true);
+        damaged = world_rot(&run.world);
+        world_boot(&run.world);
+    }
     verify_all(&run.world, run.customers, run.observers, damaged);
     world_shut_down(&run.world);
     if (sim_world_descriptor_count() != 0)
@@ -239,7 +241,7 @@ int main(int argc, char **argv)
         }
     }
     planted_choose(find_planted(bug));
-    log_set_level(is_verbose ? LOG_INFO : LOG_ERROR);
+    log_set_level(is_verbose ? LOG_INFO : LOG_WARN);
     if (in_process)
         return run_seed(from, true), 0;
     uint64_t failed = 0;

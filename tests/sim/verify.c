@@ -160,9 +160,9 @@ static void note_received(struct told *told, struct json_value payload, struct s
         fail("%s is there twice", id); /* V2 */
     if (promised->is_refused)
         fail("%s was refused, and is there", id); /* V2 */
-    if ((int)message < told->last[customer] && !promised->is_unsure)
+    if (!promised->is_unsure && (int)message < told->last[customer])
         fail("customer %u: message %u stands after message %d", customer, message, told->last[customer]); /* V3 */
-    if ((int)message > told->last[customer])
+    if (!promised->is_unsure)
         told->last[customer] = (int)message;
     uint32_t i = told->turn_count++;
     if (i >= ENDS_MAX)
@@ -213,6 +213,7 @@ static void read_events(struct story *story, struct told *told, struct customer 
     for (size_t at = 0; at < story->lines.size;) {
         const char *end = memchr(story->lines.data + at, '\n', story->lines.size - at);
         struct slice line = slice_of(story->lines.data + at, (size_t)(end - story->lines.data) - at);
+        tell("journal: %.*s", SLICE_PRINT(line));
         at += line.size + 1;
         struct json_value root;
         struct json_problem problem;

@@ -15,12 +15,15 @@
 #include "net/json.h"
 #include "runtime/assert.h"
 #include "runtime/clock.h"
+#include "runtime/log.h"
 #include "runtime/metrics.h"
 #include "runtime/ring_sim.h"
 #include "storage/disk_sim.h"
 
 enum { SHUT_DOWN_STEPS_MAX = 2000000 };
 static const char VFS_NAME[] = "sim";
+/* On the simulated disk; the same for every process, so that a run is a function of its seed. */
+static const char DIRECTORY[] = "/sim";
 static uint64_t current_seed;
 
 void fail(const char *format, ...)
@@ -34,6 +37,25 @@ void fail(const char *format, ...)
     fprintf(stderr, "\n");
     fflush(stderr);
     _exit(1);
+}
+
+static bool is_telling;
+
+void world_set_verbose(bool is_verbose)
+{
+    is_telling = is_verbose;
+}
+
+void tell(const char *format, ...)
+{
+    if (!is_telling)
+        return;
+    printf("%10.3f ms ", (double)clock_mono_ns() / 1e6);
+    va_list arguments;
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf("\n");
 }
 
 /* ---- the model provider --------------------------------------------------------------------------------------------------- */
@@ -113,8 +135,8 @@ static void provide(void *context, const struct fetch_sim_call *call, struct fet
     case 2: script->status = 429; break;
     case 3:
         script->code = ERR_PEER_CLOSED;
-        script->piece_count = (uint32_t)((random >> 40) % 3);
-        script->body.size /= 3;
+        script->body.size /= 3; /* cut within the second piece */
+        script->piece_count = (random >> 40) % 2 && script->pieces[0].size <= script->body.size ? 1 : 0;
         break;
     case 4:
         script->is_stalled = true;
@@ -133,6 +155,24 @@ static void provide(void *context, const struct fetch_sim_call *call, struct fet
     }
 }
 
+/* ---- the log ---------------------------------------------------------------------------------------------------------------- */
+
+/* What the server says only when it has found a mistake of its own. */
+static const char *const alarms[] = {
+    "messages_leaked",           "conversation_crashed",       "conversation_append_refused",
+    "conversation_step_broken",  "conversation_stray_message", "directory_stray_message",
+    "conversation_in_quarantine"};
+
+static void take_log_line(void *context, struct slice line)
+{
+    (void)context;
+    if (is_telling)
+        printf("%.*s", SLICE_PRINT(line));
+    for (size_t i = 0; i < sizeof alarms / sizeof *alarms; i++)
+        if (memmem(line.data, line.size, alarms[i], strlen(alarms[i])))
+            fail("the server's log has an alarm: %.*s", SLICE_PRINT(line));
+}
+
 /* ---- life ------------------------------------------------------------------------------------------------------------------ */
 
 static uint64_t draw_for_disk(void *context)
@@ -145,7 +185,8 @@ void world_create(struct world *world, const struct plan *plan)
 {
     current_seed = plan->seed;
     *world = (struct world){.plan = plan};
-    snprintf(world->directory, sizeof world->directory, "/dev/shm/ciranda-sim-%d", (int)getpid());
+    snprintf(world->config_path, sizeof world->config_path, "/dev/shm/ciranda-sim-%d.yaml", (int)getpid());
+    log_set_sink(take_log_line, NULL);
     sim_world_reset(plan->seed, &plan->network);
     const struct disk_sim_options options = {
         .name = VFS_NAME, .random = draw_for_disk, .is_powersafe = plan->seed % 2 == 0};
@@ -155,13 +196,12 @@ void world_create(struct world *world, const struct plan *plan)
     fetch_sim_set_provider(provide, world);
 }
 
-static void write_config(const struct world *world, char *path, size_t size)
+static void write_config(const struct world *world)
 {
     const struct plan *plan = world->plan;
-    snprintf(path, size, "%s.yaml", world->directory);
-    FILE *file = fopen(path, "w");
+    FILE *file = fopen(world->config_path, "w");
     if (!file)
-        fail("cannot write %s", path);
+        fail("cannot write %s", world->config_path);
     fprintf(
         file,
         "server: {http_listen: '127.0.0.1:7400', rpc_listen: '', data: '%s', workers: %u, memory: 64MiB, drain: 20s}\n"
@@ -177,20 +217,19 @@ static void write_config(const struct world *world, char *path, size_t size)
         "  main: {type: openai, base_url: 'http://model/v1', timeout: 20s, idle_timeout: 5s, first_byte_timeout: 5s,\n"
         "    breaker: {failures: %u, open_for: 2s, successes: 1}, retry: {attempts: %u, backoff: 10ms..500ms}}\n"
         "routing: {default: desk}\n",
-        world->directory, plan->workers, plan->idle_ms, plan->dedup_messages, plan->history_messages, plan->queued_turns,
+        DIRECTORY, plan->workers, plan->idle_ms, plan->dedup_messages, plan->history_messages, plan->queued_turns,
         plan->mailbox_messages, plan->pipeline, plan->breaker_failures, plan->retry_attempts);
     if (fclose(file) != 0)
-        fail("cannot write %s", path);
+        fail("cannot write %s", world->config_path);
 }
 
 void world_boot(struct world *world)
 {
     ASSERT(!world->server);
-    char path[160];
-    write_config(world, path, sizeof path);
+    write_config(world);
     struct error error = {0};
     struct config *config;
-    const struct config_flags flags = {.file = path};
+    const struct config_flags flags = {.file = world->config_path};
     if (config_load(&flags, &config, &error) != OK)
         fail("configuration: %s", error.text);
     const struct server_options options = {.config = config, .journal_vfs = VFS_NAME};
@@ -203,15 +242,23 @@ void world_boot(struct world *world)
         world_boot(world);
         return;
     }
+    if (code == ERR_STORAGE_FULL && world->full_until_ns) {
+        world_crash(world, false); /* a start that has no room says so; somebody makes some and starts again */
+        world_set_room(world, 0, 0);
+        world_boot(world);
+        return;
+    }
     if (code != OK)
         fail("start %u: %s", world->lives + 1, error.text);
     snprintf(world->address, sizeof world->address, "%s", server_http_address(world->server));
     world->lives++;
     sim_trace_u64(world->lives);
+    tell("server: life %u", world->lives);
 }
 
 void world_crash(struct world *world, bool is_power_cut)
 {
+    tell("server: %s", is_power_cut ? "power cut" : "killed");
     server_abandon(world->server);
     world->server = NULL;
     metrics_reset();
@@ -221,6 +268,13 @@ void world_crash(struct world *world, bool is_power_cut)
     if (disk_sim_is_crashed(world->disk))
         disk_sim_restart(world->disk);
     world->crashes++;
+}
+
+void world_set_room(struct world *world, uint64_t bytes_max, uint64_t until_ns)
+{
+    tell(bytes_max ? "disk: full until %.3f ms" : "disk: has room", (double)until_ns / 1e6);
+    disk_sim_set_bytes_max(world->disk, bytes_max);
+    world->full_until_ns = until_ns;
 }
 
 bool world_is_broken(const struct world *world)
@@ -253,36 +307,34 @@ bool world_advance(struct world *world, uint64_t other_ns)
 
 void world_calm(struct world *world)
 {
+    tell("calm");
     world->is_calm = true;
     const struct sim_options perfect = {.latency_ns_min = 1000, .latency_ns_max = 1000000};
     sim_world_set_options(&perfect);
-    disk_sim_set_bytes_max(world->disk, 0);
+    world_set_room(world, 0, 0);
     for (int fault = 0; fault < DISK_SIM_FAULT_COUNT; fault++)
         disk_sim_schedule(world->disk, (enum disk_sim_fault)fault, 1, 0);
 }
 
 int world_rot(struct world *world)
 {
-    static const char *const names[] = {"journal.db", "journal.db-wal"};
-    for (int i = 0; i < 2; i++) {
-        char path[192];
-        snprintf(path, sizeof path, "%s/%s", world->directory, names[i]);
-        const uint8_t *bytes;
-        size_t size;
-        if (!disk_sim_peek(world->disk, path, &bytes, &size) || size == 0)
-            continue;
-        size_t start = sim_random_below(size);
-        /* Texts of messages look like "say-<customer>-<number>": see customer.c. */
-        const uint8_t *found = memmem(bytes + start, size - start, "say-", 4);
-        if (!found || (size_t)(found - bytes) + 6 > size)
-            continue;
-        int customer = found[4] - '0';
-        if (customer < 0 || customer >= (int)world->plan->customers)
-            continue;
-        disk_sim_flip_bit(world->disk, path, (uint64_t)(found - bytes) * 8 + sim_random_below(24));
-        return customer % (int)world->plan->conversations;
-    }
-    return -1;
+    char path[64];
+    snprintf(path, sizeof path, "%s/journal.db", DIRECTORY);
+    const uint8_t *bytes;
+    size_t size;
+    if (!disk_sim_peek(world->disk, path, &bytes, &size) || size == 0)
+        return -1;
+    size_t start = sim_random_below(size);
+    /* Texts of messages look like "say-<customer>-<number>": see customer.c. */
+    const uint8_t *found = memmem(bytes + start, size - start, "say-", 4);
+    if (!found || (size_t)(found - bytes) + 6 > size)
+        return -1;
+    int customer = found[4] - '0';
+    if (customer < 0 || customer >= (int)world->plan->customers)
+        return -1;
+    disk_sim_flip_bit(world->disk, path, (uint64_t)(found - bytes) * 8 + sim_random_below(24));
+    tell("disk: a bit of customer %d's conversation flips", customer);
+    return customer % (int)world->plan->conversations;
 }
 
 void world_shut_down(struct world *world)
@@ -310,10 +362,6 @@ void world_destroy(struct world *world)
 {
     disk_sim_destroy(world->disk);
     sim_world_destroy();
-    char command[160];
-    static const char *const names[] = {"/LOCK", "/FORMAT", ".yaml", ""};
-    for (int i = 0; i < 4; i++) {
-        snprintf(command, sizeof command, "%s%s", world->directory, names[i]);
-        remove(command);
-    }
+    (void)remove(world->config_path);
+    log_set_sink(NULL, NULL);
 }

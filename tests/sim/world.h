@@ -16,14 +16,19 @@ struct world {
     struct server *server; /* NULL: down */
     struct disk_sim *disk;
     char address[64];
-    char directory[128];
-    bool is_calm;   /* no more faults: the second half of a run */
-    uint32_t lives; /* servers started so far */
+    char config_path[64];   /* the only thing on the machine's disk */
+    uint64_t full_until_ns; /* the disk has no room; 0: it has */
+    bool is_calm;           /* no more faults: the second half of a run */
+    uint32_t lives;         /* servers started so far */
     uint64_t crashes, full_refusals;
 };
 
 /* Aborts the run, saying why: `fail("customer %u: ...")`. */
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* With --verbose: one line of what happens, with the virtual time. */
+void world_set_verbose(bool is_verbose);
+void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 void world_create(struct world *world, const struct plan *plan);
 /* A new process on what the disk holds. */
@@ -38,8 +43,12 @@ uint32_t world_part_count(const struct world *world);
 /* To the next time at which the server or the network has something to do, or `other_ns`, whatever is first. Returns: false
  * when there is no such time. */
 bool world_advance(struct world *world, uint64_t other_ns);
+/* 0, 0: as much as is asked for. */
+void world_set_room(struct world *world, uint64_t bytes_max, uint64_t until_ns);
 void world_calm(struct world *world);
-/* Flips a bit in the bytes of a message that is on the disk. Returns: the conversation it damaged, -1 for none. */
+/* Flips a bit in the bytes of a message in the database; the server must be down. Not in SQLite's write-ahead log: there a damaged
+ * frame looks like one that was torn by the power cut, and the log ends before it (docs/SIMULATION.md). Returns: the conversation
+ * it damaged, -1 for none. */
 int world_rot(struct world *world);
 /* Orderly end: drained, nothing open, nothing left. */
 void world_shut_down(struct world *world);
