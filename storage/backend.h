@@ -46,6 +46,7 @@ struct backend_list_query {
 
 struct backend_type {
     const char *name;
+    const char *file; /* that a store in use has in its directory; NULL: none */
 
     /* Thread: start-up. Returns also ERR_STORAGE_FORMAT and ERR_SYSTEM. */
     enum err (*open)(const struct backend_options *options, struct backend **ret_backend, struct error *error);

@@ -95,47 +95,29 @@ static enum err take_lock(int directory_fd, const char *path, int *ret_fd, struc
     return OK;
 }
 
-static enum err write_format(int directory_fd, const char *path, struct error *error)
+static enum err write_format(int directory_fd, struct error *error)
 {
     int fd = openat(directory_fd, "FORMAT.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return system_error(error, "create FORMAT in", path);
+        return system_error(error, "create", "FORMAT");
     char text[32];
     int size = snprintf(text, sizeof text, "%d\n", DATA_DIRECTORY_FORMAT);
     enum err err = OK;
     ssize_t written = pwrite(fd, text, (size_t)size, 0);
     if (written != size) {
         errno = written < 0 ? errno : ENOSPC;
-        err = system_error(error, "write FORMAT in", path);
+        err = system_error(error, "write", "FORMAT");
     } else {
-        err = sync_fd(fd, path, error);
+        err = sync_fd(fd, "FORMAT", error);
     }
     close(fd);
     if (err == OK && renameat(directory_fd, "FORMAT.new", directory_fd, "FORMAT") != 0)
-        err = system_error(error, "rename FORMAT in", path);
-    return err == OK ? sync_fd(directory_fd, path, error) : err;
+        err = system_error(error, "rename", "FORMAT");
+    return err;
 }
 
-static enum err check_format(int directory_fd, const char *path, struct error *error)
+static enum err check_number(const char *path, const char *text, struct error *error)
 {
-    int fd = openat(directory_fd, "FORMAT", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 && errno == ENOENT) {
-        /* A journal without FORMAT is not a crash of ours: FORMAT is on disk before the journal is made. */
-        if (faccessat(directory_fd, "journal.db", F_OK, 0) == 0)
-            return error_set(error, ERR_STORAGE_FORMAT,
-                             "%s has a journal.db but no FORMAT; restore FORMAT from its backup", path);
-        return write_format(directory_fd, path, error);
-    }
-    if (fd < 0)
-        return system_error(error, "open FORMAT in", path);
-    char text[32];
-    ssize_t size = read_small(fd, text, sizeof text);
-    int os_errno = errno;
-    close(fd);
-    if (size < 0) {
-        errno = os_errno;
-        return system_error(error, "read FORMAT in", path);
-    }
     char *end;
     errno = 0;
     long format = strtol(text, &end, 10);
@@ -147,14 +129,33 @@ static enum err check_format(int directory_fd, const char *path, struct error *e
     return OK;
 }
 
-enum err data_directory_open(const char *path, struct data_directory *ret_directory, struct error *error)
+static enum err check_format(struct data_directory *directory, const char *path, const char *file, struct error *error)
+{
+    int fd = openat(directory->directory_fd, "FORMAT", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT)
+        return OK; /* not sealed yet */
+    if (fd < 0)
+        return system_error(error, "open FORMAT in", path);
+    char text[32];
+    ssize_t size = read_small(fd, text, sizeof text);
+    enum err err = size < 0 ? system_error(error, "read FORMAT in", path) : check_number(path, text, error);
+    close(fd);
+    directory->is_sealed = true;
+    if (err == OK && file && faccessat(directory->directory_fd, file, F_OK, 0) != 0)
+        return error_set(error, ERR_STORAGE_CORRUPT,
+                         "%s has lost its %s; restore it from a backup, or use an empty directory", path, file);
+    return err;
+}
+
+enum err data_directory_open(const char *path, const char *file, struct data_directory *ret_directory,
+                             struct error *error)
 {
     struct data_directory directory = DATA_DIRECTORY_NONE;
     enum err err = make_directory(path, &directory.directory_fd, error);
     if (err == OK)
         err = take_lock(directory.directory_fd, path, &directory.lock_fd, error);
     if (err == OK)
-        err = check_format(directory.directory_fd, path, error);
+        err = check_format(&directory, path, file, error);
     if (err != OK) {
         data_directory_close(&directory);
         return err;
@@ -163,9 +164,14 @@ enum err data_directory_open(const char *path, struct data_directory *ret_direct
     return OK;
 }
 
-enum err data_directory_sync(const struct data_directory *directory, struct error *error)
+enum err data_directory_seal(const struct data_directory *directory, struct error *error)
 {
-    return sync_fd(directory->directory_fd, "data directory", error);
+    /* The other names are on disk before FORMAT is, and FORMAT before anything is promised. */
+    enum err err = sync_fd(directory->directory_fd, "data directory", error);
+    if (err != OK || directory->is_sealed)
+        return err;
+    err = write_format(directory->directory_fd, error);
+    return err == OK ? sync_fd(directory->directory_fd, "data directory", error) : err;
 }
 
 void data_directory_close(struct data_directory *directory)

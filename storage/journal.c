@@ -25,7 +25,7 @@ void request_set_result(struct msg *msg, enum err result)
     case MSG_JOURNAL_ERASE: container_of(msg, struct journal_erase, msg)->result = result; return;
     case MSG_JOURNAL_SCAN: container_of(msg, struct journal_scan, msg)->result = result; return;
     }
-    ASSERT(!"a message of another kind in the journal");
+    assert_failed("a message of another kind in the journal", __FILE__, __LINE__, __func__);
 }
 
 void answers_push(struct answers *answers, struct msg *msg)
@@ -137,11 +137,12 @@ static enum err open_parts(struct journal *journal, const struct journal_options
     struct backend_options backend_options = {.directory = options->directory, .vfs = options->vfs};
     enum err err;
     /* The simulation's disk has no folders, no locks and nobody else on it. */
-    if (!options->vfs && (err = data_directory_open(options->directory, &journal->directory, error)) != OK)
+    if (!options->vfs &&
+        (err = data_directory_open(options->directory, journal->type->file, &journal->directory, error)) != OK)
         return err;
     if ((err = journal->type->open(&backend_options, &journal->backend, error)) != OK)
         return err;
-    if (!options->vfs && (err = data_directory_sync(&journal->directory, error)) != OK)
+    if (!options->vfs && (err = data_directory_seal(&journal->directory, error)) != OK)
         return err;
     if (heads_create(&journal->heads) != OK)
         return error_set(error, ERR_NO_MEMORY, "out of memory");

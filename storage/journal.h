@@ -119,8 +119,11 @@ struct journal_load {
 
 /* Records that cover versions > after_version, from the first such, at most `event_count_max` events (0: none; else at least
  * one record) and about 4 MiB. */
+struct worker;
 struct journal_read {
     struct msg msg;
+    /* NULL, or for the answer that reaches nobody: gives back what its maker keeps beside it, but neither memory nor block. */
+    void (*on_drop)(struct worker *worker, struct journal_read *read);
     struct slice key;
     uint64_t after_version;
     uint64_t until_version; /* 0: no bound */

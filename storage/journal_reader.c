@@ -423,8 +423,7 @@ static enum err serve(struct journal *journal, const struct peeked *peeked)
     case MSG_JOURNAL_LIST: return serve_list(journal, container_of(msg, struct journal_list, msg));
     case MSG_JOURNAL_SCAN: return serve_scan(journal, container_of(msg, struct journal_scan, msg));
     }
-    ASSERT(!"a message of another kind in the reader's lane");
-    return ERR_INVALID;
+    assert_failed("a message of another kind in the reader's lane", __FILE__, __LINE__, __func__);
 }
 
 bool journal_read_step(struct journal *journal)

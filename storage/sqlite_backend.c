@@ -25,6 +25,9 @@ enum {
      * pause (some 15 ms on the machine of docs/STORAGE.md), the second keeps the pause away from busy times. */
     WAL_FRAMES_DUE = (8 << 20) / PAGE_BYTES,
     WAL_FRAMES_IDLE = (1 << 20) / PAGE_BYTES,
+    /* When readers always hold some of it, a WAL this long waits for them to let go. */
+    WAL_FRAMES_MAX = (64 << 20) / PAGE_BYTES,
+    RESTART_BUSY_MS_MAX = 20,
     BUSY_MS_MAX = 5000,
 };
 
@@ -537,14 +540,24 @@ static enum err checkpoint(struct backend *backend, int mode)
     return note(backend, error_of(rc));
 }
 
+/* The next time comes. */
+static enum err busy_is_fine(enum err err)
+{
+    return err == ERR_BUSY ? OK : err;
+}
+
 static enum err sqlite_maintain(struct backend *backend, bool is_idle, bool *ret_did)
 {
     *ret_did = backend->wal_frames - backend->wal_frames_seen >= (is_idle ? WAL_FRAMES_IDLE : WAL_FRAMES_DUE);
     if (!*ret_did)
         return OK;
     /* PASSIVE takes what no reader needs and waits for nobody. */
-    enum err err = checkpoint(backend, SQLITE_CHECKPOINT_PASSIVE);
-    return err == ERR_BUSY ? OK : err;
+    if (backend->wal_frames <= WAL_FRAMES_MAX)
+        return busy_is_fine(checkpoint(backend, SQLITE_CHECKPOINT_PASSIVE));
+    sqlite3_busy_timeout(backend->writer, RESTART_BUSY_MS_MAX);
+    enum err err = checkpoint(backend, SQLITE_CHECKPOINT_RESTART);
+    sqlite3_busy_timeout(backend->writer, BUSY_MS_MAX);
+    return busy_is_fine(err);
 }
 
 static enum err sqlite_scrub(struct backend *backend)
@@ -693,6 +706,7 @@ static enum err sqlite_list_next(struct backend *backend, struct record_head *re
 
 const struct backend_type sqlite_backend_type = {
     .name = "sqlite",
+    .file = "journal.db",
     .open = sqlite_open,
     .close = sqlite_close,
     .begin = sqlite_begin,

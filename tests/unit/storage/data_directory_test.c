@@ -45,8 +45,8 @@ static void a_directory_is_made_private_and_reopened(void **state)
     char path[256];
     snprintf(path, sizeof path, "%s/made", kit->directory);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(data_directory_open(path, &directory, &error), OK);
-        assert_int_equal(data_directory_sync(&directory, &error), OK);
+        assert_int_equal(data_directory_open(path, NULL, &directory, &error), OK);
+        assert_int_equal(data_directory_seal(&directory, &error), OK);
         data_directory_close(&directory);
         data_directory_close(&directory);
     }
@@ -60,11 +60,11 @@ static void a_second_open_in_the_process_is_refused(void **state)
     struct kit *kit = *state;
     struct data_directory first, second;
     struct error error = {0};
-    assert_int_equal(data_directory_open(kit->directory, &first, &error), OK);
-    assert_int_equal(data_directory_open(kit->directory, &second, &error), ERR_STORAGE_LOCKED);
+    assert_int_equal(data_directory_open(kit->directory, NULL, &first, &error), OK);
+    assert_int_equal(data_directory_open(kit->directory, NULL, &second, &error), ERR_STORAGE_LOCKED);
     assert_non_null(strstr(error.text, "process"));
     data_directory_close(&first);
-    assert_int_equal(data_directory_open(kit->directory, &second, &error), OK);
+    assert_int_equal(data_directory_open(kit->directory, NULL, &second, &error), OK);
     data_directory_close(&second);
 }
 
@@ -110,9 +110,28 @@ static void another_format_is_refused_untouched(void **state)
     refused(kit, ERR_STORAGE_FORMAT, "no number");
     write_file(path_of(kit, "FORMAT"), "");
     refused(kit, ERR_STORAGE_FORMAT, "no number");
-    assert_int_equal(unlink(path_of(kit, "FORMAT")), 0);
-    refused(kit, ERR_STORAGE_FORMAT, "no FORMAT");
     write_file(path_of(kit, "FORMAT"), "1\n");
+    assert_int_equal(kit_open(kit, &error), OK);
+}
+
+static void a_creation_cut_short_begins_again_and_a_lost_file_is_told(void **state)
+{
+    struct kit *kit = *state;
+    struct error error = {0};
+    struct journal_head head = {0};
+    assert_int_equal(kit_open(kit, &error), OK);
+    assert_int_equal(kit_append(kit, "a", &head, "x"), OK);
+    journal_close(kit->journal);
+    kit->journal = NULL;
+    assert_int_equal(unlink(path_of(kit, "FORMAT")), 0); /* cut before the seal: the file is there and whole */
+    assert_int_equal(kit_open(kit, &error), OK);
+    assert_int_equal(kit_append(kit, "a", &head, "y"), OK);
+    journal_close(kit->journal);
+    kit->journal = NULL;
+    assert_int_equal(access(path_of(kit, "FORMAT"), F_OK), 0);
+    assert_int_equal(unlink(path_of(kit, "journal.db")), 0);
+    refused(kit, ERR_STORAGE_CORRUPT, "lost its journal.db");
+    assert_int_equal(unlink(path_of(kit, "FORMAT")), 0);
     assert_int_equal(kit_open(kit, &error), OK);
 }
 
@@ -229,6 +248,7 @@ int main(void)
         TEST(a_second_open_in_the_process_is_refused),
         TEST(a_second_process_is_refused_and_the_first_unharmed),
         TEST(another_format_is_refused_untouched),
+        TEST(a_creation_cut_short_begins_again_and_a_lost_file_is_told),
         TEST(a_database_of_another_format_is_refused),
         TEST(an_unknown_backend_is_refused),
         TEST(a_place_that_is_no_directory_is_refused),
