@@ -305,6 +305,8 @@ static enum err fold(struct conversation *c, const struct journal_load *load)
             return code;
         c->bytes_since_snapshot += record->data.size;
     }
+    if (PLANTED(DEDUP_OUTSIDE_RECORD))
+        dedup_deinit(&c->state.dedup);
     return c->state.version == load->head.version ? OK : ERR_STORAGE_CORRUPT;
 }
 

@@ -272,11 +272,9 @@ void conversation_on_erased(struct conversation *c, struct actor_context *contex
         conversation_fail(c, context, erase->result);
         return;
     }
-    struct conversation_state empty;
-    conversation_state_init(&empty, &c->state.limits);
+    const struct conversation_limits limits = c->state.limits;
     conversation_state_deinit(&c->state);
-    c->state = empty;
-    c->state.turns_end = &c->state.turns;
+    conversation_state_init(&c->state, &limits);
     c->committed_version = 0;
     conversation_end_subscribers(c, context);
     conversation_refuse_cancels(c, context, ERR_NOT_FOUND);

@@ -137,6 +137,9 @@ void step_add_handoff(struct step *step, struct slice to, struct slice reason, s
 /* Encodes, applies, submits. Returns: ERR_NO_MEMORY, ERR_LIMIT (record too big): nothing happened; ERR_CRASHED: the state is
  * broken, the handler must return it. */
 MUST_USE enum err step_commit(struct step *step);
+/* What a record causes outside: to be called once it is on disk, and never before. */
+MUST_USE enum err conversation_deliver(struct conversation *conversation, struct actor_context *context,
+                                       struct slice record, uint64_t first_version);
 MUST_USE enum err conversation_on_append(struct conversation *conversation, struct actor_context *context,
                                          struct journal_append *append);
 

@@ -59,6 +59,14 @@ static struct page *as_page(struct msg *msg)
 
 /* ---- the page's way ---------------------------------------------------------------------------------------------------- */
 
+static void on_page_dropped(struct worker *worker, struct journal_read *read)
+{
+    struct page *page = as_page(&read->msg);
+    if (page->request)
+        msg_drop(worker, &page->request->msg);
+    buffer_deinit(&page->out);
+}
+
 static struct page *page_create(struct conversation *c, struct actor_context *context, enum page_kind kind,
                                 uint64_t after_version, uint64_t until_version)
 {
@@ -68,6 +76,7 @@ static struct page *page_create(struct conversation *c, struct actor_context *co
     struct msg header = page->read.msg;
     *page = (struct page){.owner = context->self, .kind = kind, .last_version = after_version};
     page->read.msg = header;
+    page->read.on_drop = on_page_dropped;
     memcpy(page->key, c->seat->key, c->seat->key_size); /* its own: the seat may be gone before the journal is done */
     page->read.key = slice_of(page->key, c->seat->key_size);
     page->read.after_version = after_version;

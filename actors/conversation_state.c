@@ -7,6 +7,7 @@
 #include "actors/pack.h"
 #include "net/json.h"
 #include "runtime/assert.h"
+#include "runtime/planted.h"
 
 void conversation_state_init(struct conversation_state *state, const struct conversation_limits *limits)
 {
@@ -128,8 +129,12 @@ static struct conversation_turn *turn_create(struct slice message_id, struct sli
 
 static void turn_append(struct conversation_state *state, struct conversation_turn *turn)
 {
-    *state->turns_end = turn;
-    state->turns_end = &turn->next;
+    struct conversation_turn **link =
+        PLANTED(QUEUE_OUT_OF_ORDER) && state->turns ? &state->turns->next : state->turns_end;
+    turn->next = *link;
+    *link = turn;
+    if (!turn->next)
+        state->turns_end = &turn->next;
     state->turn_count++;
 }
 

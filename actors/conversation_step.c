@@ -170,7 +170,7 @@ void conversation_send(struct conversation *c, struct actor_context *context, st
 {
     answer->msg.to = to;
     answer->msg.next = NULL;
-    if (c->state.version == c->committed_version || PLANTED(GATE_OPENS_EARLY)) {
+    if (c->state.version == c->committed_version) {
         send_now(context, &answer->msg);
         return;
     }
@@ -439,6 +439,16 @@ static enum err deliver_event(void *user, const struct event *event)
     return OK;
 }
 
+enum err conversation_deliver(struct conversation *c, struct actor_context *context, struct slice record,
+                              uint64_t first_version)
+{
+    struct delivery delivery = {.conversation = c, .context = context};
+    enum err code = event_record_decode(record, first_version, deliver_event, &delivery);
+    if (code == OK)
+        send_accepted(&delivery);
+    return code;
+}
+
 enum err conversation_on_append(struct conversation *c, struct actor_context *context, struct journal_append *append)
 {
     ASSERT(c->appends_in_flight > 0);
@@ -458,11 +468,9 @@ enum err conversation_on_append(struct conversation *c, struct actor_context *co
         return OK; /* everybody was told that it may have failed; the next life will see it */
     ASSERT(append->expected_version == c->committed_version);
     c->committed_version += append->event_count;
-    struct delivery delivery = {.conversation = c, .context = context};
-    enum err code = event_record_decode(append->data, append->expected_version + 1, deliver_event, &delivery);
+    enum err code = conversation_deliver(c, context, append->data, append->expected_version + 1);
     if (code != OK)
         return code;
-    send_accepted(&delivery);
     open_gate(c, context);
     if (c->snapshot && c->snapshot->version <= c->committed_version) {
         journal_submit_save(conversation_services(context)->journal, c->snapshot);

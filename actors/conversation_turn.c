@@ -548,6 +548,9 @@ enum err conversation_accept(struct conversation *c, struct actor_context *conte
     conversation_add_waiter(c, msg, turn_id);
     if (planned.plan == PLAN_CALLS)
         follow_plan(c, context, config, &planned);
+    if (PLANTED(GATE_OPENS_EARLY))
+        return conversation_deliver(c, context, buffer_slice(&conversation_scratch(context)->record),
+                                    step.events[0].version);
     return OK;
 }
 
@@ -760,7 +763,7 @@ static enum err attempt_again(struct conversation *c, struct actor_context *cont
     enum err code = step_commit(&step);
     if (code == OK)
         follow_plan(c, context, c->run.config, &(struct planned){.plan = PLAN_CALLS, .agent = c->run.agent});
-    return code;
+    return code == OK && PLANTED(ATTEMPT_NOT_JOURNALLED) ? conversation_start_call(c, context) : code;
 }
 
 /* The turn is too long and no call is open that would have to end first. */
