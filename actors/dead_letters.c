@@ -261,6 +261,12 @@ static void refuse(struct dead_letters *d, struct dead_letters_read *request, en
         msg_destroy(d->worker, &msg);
 }
 
+static void on_page_dropped(struct worker *worker, struct journal_read *read)
+{
+    struct msg *request = &((struct letter_page *)(void *)read)->request->msg;
+    msg_drop(worker, request);
+}
+
 static void on_read_request(struct dead_letters *d, struct msg **msg)
 {
     struct dead_letters_read *request = (struct dead_letters_read *)(void *)*msg;
@@ -275,6 +281,7 @@ static void on_read_request(struct dead_letters *d, struct msg **msg)
     page->count = 0;
     page->last_version = request->after;
     page->read.msg.to = d->self;
+    page->read.on_drop = on_page_dropped;
     page->read.key = slice_of(page->key, write_key(request->tenant, page->key));
     page->read.after_version = request->after;
     page->read.event_count_max = page->limit + 1; /* one more, to know whether there is a next page */
