@@ -203,6 +203,24 @@ static enum err on_worker_start(struct worker *worker, void *user, struct error 
     return OK;
 }
 
+/* What the end of the workers, or of an actor, leaves undelivered. */
+static void on_drop(struct worker *worker, struct msg *msg)
+{
+    struct journal_read *read;
+    switch (msg->kind) {
+    case MSG_JOURNAL_LOAD: journal_release(container_of(msg, struct journal_load, msg)->memory); return;
+    case MSG_JOURNAL_LIST: journal_release(container_of(msg, struct journal_list, msg)->memory); return;
+    case MSG_JOURNAL_SCAN: journal_release(container_of(msg, struct journal_scan, msg)->memory); return;
+    case MSG_JOURNAL_READ:
+        read = container_of(msg, struct journal_read, msg);
+        journal_release(read->memory);
+        if (read->on_drop)
+            read->on_drop(worker, read);
+        return;
+    case MODEL_CALL: config_unref(container_of(msg, struct model_call, msg)->config); return;
+    }
+}
+
 static void on_worker_stop(struct worker *worker, void *user)
 {
     struct server *server = user;
@@ -272,6 +290,7 @@ enum err server_create(const struct server_options *options, struct server **ret
         .user = server,
         .on_start = on_worker_start,
         .on_stop = on_worker_stop,
+        .on_drop = on_drop,
     };
     enum err code = runtime_create(&runtime_options, &server->runtime, error);
     if (code != OK)

@@ -102,6 +102,8 @@ void msg_drop(struct worker *worker, struct msg *msg)
             msg_drop(worker, exit_notice->crash_msg);
         msg_drop_chain(worker, exit_notice->undelivered);
     }
+    if (worker->runtime->options.on_drop)
+        worker->runtime->options.on_drop(worker, msg);
     msg_destroy(worker, &msg);
 }
 

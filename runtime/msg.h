@@ -68,7 +68,8 @@ MUST_USE struct msg *msg_create(struct worker *worker, uint16_t kind, uint8_t fl
  * inside. */
 void msg_destroy(struct worker *worker, struct msg **msg);
 
-/* As msg_destroy, for a message that reaches nobody: counted as a dead letter, with all that an exit notice still carries.
+/* As msg_destroy, for a message that reaches nobody: counted as a dead letter, with all that an exit notice still carries, and
+ * shown to runtime_options.on_drop before.
  * The second takes a whole chain (msg.next). */
 void msg_drop(struct worker *worker, struct msg *msg);
 void msg_drop_chain(struct worker *worker, struct msg *chain);

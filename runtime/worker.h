@@ -40,6 +40,8 @@ struct runtime_options {
     void *user;
     enum err (*on_start)(struct worker *worker, void *user, struct error *error);
     void (*on_stop)(struct worker *worker, void *user); /* on the worker's thread, actors already ended */
+    /* On the worker's thread: gives back what a message that reaches nobody holds beside its block, which goes after it. */
+    void (*on_drop)(struct worker *worker, struct msg *msg);
 };
 
 MUST_USE enum err runtime_create(const struct runtime_options *options, struct runtime **ret_runtime,
