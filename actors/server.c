@@ -18,6 +18,7 @@
 #include "actors/api/api.h"
 #include "actors/config/config.h"
 #include "actors/conversation.h"
+#include "actors/conversation_key.h"
 #include "actors/dead_letters.h"
 #include "actors/directory.h"
 #include "actors/llm/llm.h"
@@ -297,6 +298,9 @@ enum err server_create(const struct server_options *options, struct server **ret
         goto destroy;
     server_metrics_register();
     conversation_metrics_register();
+    struct hash128 seed;
+    clock_random_bytes(&seed, sizeof seed);
+    conversation_key_set_seed(seed);
     server->worker_count = runtime_worker_count(server->runtime);
     server->stations = calloc(server->worker_count, sizeof *server->stations);
     server->directories = calloc(server->worker_count, sizeof *server->directories);

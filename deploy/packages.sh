@@ -1,6 +1,6 @@
 # Debian packages that building and testing need, and the one way to get them. Sourced by ./run and ./check.
 BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config python3 curl ca-certificates liburing-dev libck-dev libjemalloc-dev
- libcurl4-openssl-dev libsqlite3-dev libjansson-dev libyaml-dev libmsgpack-dev libisal-dev libxxhash-dev zlib1g-dev libssl-dev"
+ libcurl4-openssl-dev libsqlite3-dev libjansson-dev libyaml-dev libmsgpack-dev libisal-dev zlib1g-dev libssl-dev"
 TEST_PACKAGES="libcmocka-dev clang clang-format llvm libclang-rt-14-dev nginx-light haproxy h2o openssl sqlite3 procps git nodejs npm"
 
 # require_packages NAME...: installs what is missing, or, with CIRANDA_NO_INSTALL=1, says what is missing and fails.
