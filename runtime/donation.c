@@ -42,7 +42,7 @@ static bool may_move(const struct actor *actor)
     return !actor->type->is_pinned && actor->pin_count == 0;
 }
 
-static void give(struct worker *worker, struct actor *actor, struct worker *receiver)
+void donation_move(struct worker *worker, struct actor *actor, struct worker *receiver)
 {
     actor->state = ACTOR_PARKED;
     actor->link.kind = LANE_ACTIVATE;
@@ -71,7 +71,7 @@ void donation_give(struct worker *worker)
         if (to_give > 0 && may_move(actor)) {
             worker->run_queue.count--;
             to_give--;
-            give(worker, actor, receiver);
+            donation_move(worker, actor, receiver);
         } else {
             msg_list_append(&worker->run_queue.list, link); /* once round: the order stays */
         }

@@ -282,6 +282,8 @@ void msg_flush_foreign(struct worker *worker);
 void donation_ask(struct worker *worker);
 void donation_withdraw(struct worker *worker);
 void donation_give(struct worker *worker);
+/* Of an actor just taken off the run queue; from here on it is the receiver's. */
+void donation_move(struct worker *worker, struct actor *actor, struct worker *receiver);
 
 /* watchdog.c */
 void watchdog_init(struct runtime *runtime);

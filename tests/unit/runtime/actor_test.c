@@ -23,7 +23,9 @@ enum {
     MSG_FORWARD,
     MSG_SPEND,
     MSG_AGAIN,
-    MSG_FLOOD
+    MSG_FLOOD,
+    MSG_PIN,
+    MSG_UNPIN
 };
 
 struct number {
@@ -110,6 +112,8 @@ static enum err on_message(struct actor_context *context, struct msg **msg)
             ;
         break;
     case MSG_AGAIN: return actor_send(context->worker, context->self, msg);
+    case MSG_PIN: actor_pin(context); break;
+    case MSG_UNPIN: actor_unpin(context); break;
     case MSG_FLOOD: flood(recorder, context->worker, number->to, number->value); break;
     }
     return OK;
@@ -587,26 +591,46 @@ static void slots_of_actors_that_died_elsewhere_come_home(void **state)
 
 enum { CROWD = 40 };
 
+static void step_both(int count)
+{
+    for (int i = 0; i < count; i++) {
+        worker_step(w0);
+        worker_step(w1);
+    }
+}
+
+/* A third is free to move, a third is pinned by type, a third has pinned itself. */
 static void an_idle_worker_is_given_runnable_actors_but_no_pinned_ones(void **state)
 {
     (void)state;
     static struct recorder crowd[CROWD];
+    static struct actor_id ids[CROWD];
     memset(crowd, 0, sizeof crowd);
-    for (int i = 0; i < CROWD; i++) /* each second one is pinned */
-        send(w0, spawn(w0, i % 2 ? &pinned_type : &recorder_type, &crowd[i]), MSG_AGAIN, 0, 1);
+    for (int i = 0; i < CROWD; i++) {
+        ids[i] = spawn(w0, i % 3 == 1 ? &pinned_type : &recorder_type, &crowd[i]);
+        if (i % 3 == 2)
+            send(w0, ids[i], MSG_PIN, 0, 0);
+        send(w0, ids[i], MSG_AGAIN, 0, 1);
+    }
     worker_step(w1);
     assert_int_equal(stats_of(w0).donations, 0);
-    for (int i = 0; i < 50; i++) {
-        worker_step(w0);
-        worker_step(w1);
-    }
-    assert_true(stats_of(w0).donations > 0 && stats_of(w0).donations <= CROWD / 2);
+    step_both(50);
+    assert_true(stats_of(w0).donations > 0 && stats_of(w0).donations <= CROWD / 3 + 1);
     uint32_t moved = 0;
     for (int i = 0; i < CROWD; i++) {
         moved += crowd[i].last_worker == w1;
-        assert_true(i % 2 == 0 || crowd[i].last_worker == w0);
+        assert_true(i % 3 == 0 || crowd[i].last_worker == w0);
     }
     assert_int_equal(moved, stats_of(w0).donations - stats_of(w1).donations);
+
+    /* What is no longer pinned may go. */
+    for (int i = 0; i < CROWD; i++)
+        send(w0, ids[i], i % 3 == 2 ? MSG_UNPIN : MSG_STOP_YOURSELF, 0, 0);
+    step_both(50);
+    moved = 0;
+    for (int i = 2; i < CROWD; i += 3)
+        moved += crowd[i].last_worker == w1;
+    assert_true(moved > 0);
 }
 
 static void the_order_of_one_sender_survives_a_move_of_the_receiver(void **state)
@@ -627,11 +651,8 @@ static void the_order_of_one_sender_survives_a_move_of_the_receiver(void **state
         if (actor->state == ACTOR_QUEUED) { /* what donation.c does to it */
             assert_ptr_equal(msg_list_pop(&from->run_queue.list), &actor->link);
             from->run_queue.count--;
-            actor->state = ACTOR_PARKED;
-            actor->link.kind = LANE_ACTIVATE;
-            atomic_store_release(&actor->home, (uint8_t)to->index);
+            donation_move(from, actor, to);
             send(w0, id, MSG_NUMBER, 0, value++); /* under way */
-            lane_push(NULL, to, &actor->link, &actor->link);
         }
         send(w0, id, MSG_NUMBER, 0, value++);
     }

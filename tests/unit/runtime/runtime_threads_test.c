@@ -225,6 +225,120 @@ static void the_order_of_each_sender_survives_donations(void **state)
     assert_true(donations > 0); /* else this has tested nothing */
 }
 
+/* The narrowest places, each with two threads and no loop between them. */
+enum { MOVE_BEFORE = 20, MOVE_AFTER = 20, MOVE_ROUNDS = 200 };
+static struct actor_id moving_id;
+static struct worker *w0, *w1;
+
+static void send_number(struct worker *worker, struct actor_id to, uint32_t value)
+{
+    struct number *number = MSG_CREATE(worker, struct number, MSG_NUMBER, 0);
+    number->value = value;
+    struct msg *msg = &number->msg;
+    if (actor_send(worker, to, &msg) != OK)
+        msg_destroy(worker, &msg);
+}
+
+static void *give_away(void *argument)
+{
+    (void)argument;
+    worker_current_ = w0;
+    for (uint32_t value = 0; value < MOVE_BEFORE; value++)
+        send_number(w0, moving_id, value);
+    struct actor *actor = container_of(msg_list_pop(&w0->run_queue.list), struct actor, link);
+    w0->run_queue.count--;
+    donation_move(w0, actor, w1);
+    return NULL;
+}
+
+static void *send_on_arrival(void *argument)
+{
+    (void)argument;
+    worker_current_ = w1;
+    while (atomic_load_relaxed(&slab_find(runtime, moving_id.slot)->home) != 1)
+        cpu_pause();
+    for (uint32_t value = 0; value < MOVE_AFTER; value++)
+        send_number(w1, moving_id, MOVE_BEFORE + value); /* it has not yet come out of our lane */
+    return NULL;
+}
+
+static void settle(void)
+{
+    bool did;
+    do {
+        did = worker_step(w0);
+        did |= worker_step(w1);
+    } while (did);
+}
+
+static void run_two(void *(*first)(void *), void *(*second)(void *))
+{
+    pthread_t threads[2];
+    assert_int_equal(pthread_create(&threads[0], NULL, first, NULL), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, second, NULL), 0);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    settle();
+}
+
+static void start_stepped(void)
+{
+    assert_int_equal(runtime_create(&(struct runtime_options){.worker_count = 2}, &runtime, NULL), OK);
+    w0 = runtime_worker(runtime, 0);
+    w1 = runtime_worker(runtime, 1);
+    assert_int_equal(worker_start(w0, NULL), OK);
+    assert_int_equal(worker_start(w1, NULL), OK);
+}
+
+static void one_may_send_to_an_actor_that_is_on_its_way_to_him(void **state)
+{
+    (void)state;
+    start_stepped();
+    for (int round = 0; round < MOVE_ROUNDS; round++) {
+        struct receiver receiver = {0};
+        assert_int_equal(actor_spawn(w0, &receiver_type, &receiver, NULL, &moving_id), OK);
+        run_two(give_away, send_on_arrival);
+        assert_int_equal(receiver.received, MOVE_BEFORE + MOVE_AFTER);
+        assert_int_equal(atomic_load_relaxed(&violations), 0);
+        actor_kill(w0, moving_id, OK);
+        settle();
+    }
+    assert_nothing_lost_and_destroy();
+}
+
+enum { GUESSED = 4 * SLAB_CHUNK_ACTORS };
+static void *spawn_many(void *argument)
+{
+    (void)argument;
+    worker_current_ = w0;
+    for (uint32_t i = 0; i < GUESSED; i++) {
+        struct actor_id id;
+        if (actor_spawn(w0, &token_type, NULL, NULL, &id) != OK)
+            return NULL;
+    }
+    return NULL;
+}
+
+static void *send_to_guessed_ids(void *argument)
+{
+    (void)argument;
+    worker_current_ = w1;
+    for (uint32_t i = 0; i < GUESSED; i++)
+        send_number(w1, (struct actor_id){.slot = i, .generation = 2}, 1);
+    return NULL;
+}
+
+static void an_id_that_nobody_gave_may_be_looked_up_while_slots_are_made(void **state)
+{
+    (void)state;
+    start_stepped();
+    run_two(spawn_many, send_to_guessed_ids);
+    struct worker_stats stats = total_stats();
+    assert_int_equal(stats.spawned, GUESSED);
+    assert_int_equal(stats.dead_letters, 0); /* generation 2 is nobody's yet: each send was refused */
+    assert_nothing_lost_and_destroy();
+}
+
 /* ---- lives cross workers ------------------------------------------------------------------------------------------------ */
 
 /* Each worker spawns short-lived actors, tells another worker's pinned actor their ids, which writes to them and kills them
@@ -548,6 +662,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_wake_up_is_lost),
         cmocka_unit_test(the_order_of_each_sender_survives_donations),
+        cmocka_unit_test(one_may_send_to_an_actor_that_is_on_its_way_to_him),
+        cmocka_unit_test(an_id_that_nobody_gave_may_be_looked_up_while_slots_are_made),
         cmocka_unit_test(spawns_messages_and_kills_that_cross_workers_lose_nothing),
         cmocka_unit_test(a_thread_without_a_ring_answers_in_order),
         cmocka_unit_test(a_task_posted_from_outside_wakes_its_worker),
