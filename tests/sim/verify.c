@@ -270,7 +270,7 @@ static void check_observers(const struct world *world, const struct observer *ob
         if (observer->conversation != conversation)
             continue;
         if (observer->seen.size > story->lines.size ||
-            memcmp(observer->seen.data, story->lines.data, observer->seen.size) != 0)
+            (observer->seen.size && memcmp(observer->seen.data, story->lines.data, observer->seen.size) != 0))
             fail("observer %u of c-%u saw something else than the journal says", i, conversation); /* V5 */
         if (observer->version != story->last_version)
             fail("observer %u of c-%u stopped at %" PRIu64 " of %" PRIu64, i, conversation, observer->version,
