@@ -5,7 +5,7 @@
  *   sent --- CONV_FINISHED ------------------------------------------> 200 (or 202 when the client did not want to wait)
  *    |  \--- CONV_REFUSED -------------------------------------------> a problem
  *    \------ CONV_ACCEPTED, kept --- CONV_FINISHED ------------------> 200
- *                               \--- the wait ran out ---------------> 202 with Location
+ *                               \--- the wait ran out, CONV_REFUSED -> 202 with Location
  *   sent, the wait ran out (late) --- CONV_ACCEPTED -----------------> 202 with Location
  *
  * A client that leaves cancels nothing (api_internal.h A2): the turn goes on, and its answer can be looked up.
@@ -160,6 +160,12 @@ static void on_plain_answer(struct api *api, struct api_request *request, struct
         return;
     case CONV_FINISHED: answer_finished(api, request, answer); return;
     case CONV_REFUSED:
+        /* Durable is durable: what failed after it (a full disk, a crash, a shutdown) is taken up again, and a problem would
+         * have its client say the same once more. Only an erasure takes it back. */
+        if (request->u.message.is_accepted && answer->code != ERR_NOT_FOUND) {
+            answer_receipt(api, request, container_of(request->kept, struct conv_answer, msg));
+            return;
+        }
         api_refuse_code(api, &request->exchange, answer->code, answer->detail, answer->retry_after_s);
         api_request_release(request);
         return;

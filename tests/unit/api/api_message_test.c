@@ -224,6 +224,25 @@ static void refusals_of_the_conversation_have_the_contracts_status(void **state)
     }
 }
 
+/* Else its client would send again what is on disk already. */
+static void what_was_accepted_is_never_refused_but_by_an_erasure(void **state)
+{
+    (void)state;
+    static const struct {
+        enum err code;
+        int status;
+    } cases[] = {{ERR_STORAGE_FULL, 202}, {ERR_CRASHED, 202}, {ERR_SHUTDOWN, 202}, {ERR_NOT_FOUND, 404}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint32_t exchange = world_post(PATH, SAY);
+        struct conv_answer answer = running();
+        world_reply(world_last_sent(), CONV_ACCEPTED, &answer);
+        world_refuse(world_last_sent(), cases[i].code);
+        assert_status(exchange, cases[i].status);
+        if (cases[i].status == 202)
+            assert_true(world_has_header(exchange, "Location: /v1/conversations/c-17/turns/t-1\n"));
+    }
+}
+
 static void the_conversations_retry_after_is_passed_on(void **state)
 {
     (void)state;
@@ -472,6 +491,7 @@ int main(void)
         TEST(the_default_wait_is_thirty_seconds),
         TEST(waiting_for_a_human_failed_and_cancelled_are_told),
         TEST(refusals_of_the_conversation_have_the_contracts_status),
+        TEST(what_was_accepted_is_never_refused_but_by_an_erasure),
         TEST(the_conversations_retry_after_is_passed_on),
         TEST(a_turn_that_failed_is_an_answer_with_its_error),
         TEST(malformed_requests_never_reach_a_conversation),
