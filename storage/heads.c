@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* heads: see heads.h. A chained hash of entries that never move, from slabs. The hash is keyed with random numbers, since
- * clients choose conversation ids. Bound: as many entries as records may stand behind heads_offset (tail_records_max and a
- * half, 370 bytes each). */
+ * clients choose conversation ids. Bound: an entry a key that was appended to since the sweep before the last began, at most
+ * one and a half tail_records_max; 210 to 370 bytes each by the length of the key. */
 #include "storage/heads.h"
 
 #include <pthread.h>
@@ -10,11 +10,14 @@
 #include "runtime/assert.h"
 #include "runtime/clock.h"
 
-enum { SLAB_ENTRIES = 256, BUCKETS_MIN = 1024 };
+enum { SLAB_ENTRIES = 256, BUCKETS_MIN = 1024, CLASS_COUNT = 3 };
+
+/* Room for keys in an entry, by size class; a UUID with a short tenant fits the first. */
+static const uint32_t class_key_bytes[CLASS_COUNT] = {48, 104, JOURNAL_KEY_BYTES_MAX};
 
 struct slab {
     struct slab *next;
-    struct head_entry entries[SLAB_ENTRIES];
+    _Alignas(struct head_entry) char entries[];
 };
 
 struct sweep_item {
@@ -31,7 +34,7 @@ struct heads {
     uint32_t entry_count;
     /* writer only */
     uint32_t dirty_count;
-    struct head_entry *free_list;
+    struct head_entry *free_lists[CLASS_COUNT];
     struct slab *slabs;
     struct sweep_item *sweep;
     uint32_t sweep_count, sweep_position, sweep_capacity;
@@ -143,39 +146,58 @@ static void grow(struct heads *heads)
     free(old);
 }
 
-static struct head_entry *take_free(struct heads *heads)
+static uint32_t class_of(size_t key_size)
 {
-    if (!heads->free_list) {
-        struct slab *slab = malloc(sizeof *slab);
-        if (!slab)
-            return NULL;
-        slab->next = heads->slabs;
-        heads->slabs = slab;
-        for (uint32_t i = 0; i < SLAB_ENTRIES; i++) {
-            slab->entries[i].next = heads->free_list;
-            heads->free_list = &slab->entries[i];
-        }
+    uint32_t size_class = 0;
+    while (key_size > class_key_bytes[size_class])
+        size_class++;
+    return size_class;
+}
+
+static bool add_slab(struct heads *heads, uint32_t size_class)
+{
+    size_t entry_size = sizeof(struct head_entry) + class_key_bytes[size_class];
+    entry_size += -entry_size % _Alignof(struct head_entry);
+    struct slab *slab = malloc(sizeof *slab + SLAB_ENTRIES * entry_size);
+    if (!slab)
+        return false;
+    slab->next = heads->slabs;
+    heads->slabs = slab;
+    for (uint32_t i = 0; i < SLAB_ENTRIES; i++) {
+        struct head_entry *entry = (struct head_entry *)(void *)(slab->entries + i * entry_size);
+        entry->next = heads->free_lists[size_class];
+        heads->free_lists[size_class] = entry;
     }
-    struct head_entry *entry = heads->free_list;
-    heads->free_list = entry->next;
+    return true;
+}
+
+static struct head_entry *take_free(struct heads *heads, uint32_t size_class)
+{
+    if (!heads->free_lists[size_class] && !add_slab(heads, size_class))
+        return NULL;
+    struct head_entry *entry = heads->free_lists[size_class];
+    heads->free_lists[size_class] = entry->next;
     return entry;
+}
+
+static void put_free(struct heads *heads, struct head_entry *entry)
+{
+    uint32_t size_class = class_of(entry->key_size);
+    entry->next = heads->free_lists[size_class];
+    heads->free_lists[size_class] = entry;
 }
 
 struct head_entry *heads_add(struct heads *heads, struct slice key, const struct record_head *row)
 {
     ASSERT(key.size > 0 && key.size <= JOURNAL_KEY_BYTES_MAX);
     ASSERT_SLOW(!find(heads, key));
-    struct head_entry *entry = take_free(heads);
+    struct head_entry *entry = take_free(heads, class_of(key.size));
     if (!entry)
         return NULL;
     if (heads->entry_count >= heads->bucket_count)
         grow(heads);
-    memset(entry, 0, offsetof(struct head_entry, key));
+    *entry = (struct head_entry){.hash = hash_key(heads, key), .key_size = (uint8_t)key.size};
     memcpy(entry->key, key.data, key.size);
-    entry->key_size = (uint8_t)key.size;
-    entry->hash = hash_key(heads, key);
-    entry->is_dirty = false;
-    entry->group = 0;
     if (row) {
         entry->offset = row->offset;
         entry->version = row->version;
@@ -250,30 +272,58 @@ static uint64_t rank_of(struct slice key, size_t skip)
     return rank;
 }
 
+static void free_clean(struct heads *heads)
+{
+    heads_lock(heads);
+    for (uint32_t i = 0; i < heads->bucket_count; i++) {
+        struct head_entry **link = &heads->buckets[i];
+        while (*link) {
+            struct head_entry *entry = *link;
+            if (entry->is_dirty) {
+                link = &entry->next;
+                continue;
+            }
+            *link = entry->next;
+            put_free(heads, entry);
+            heads->entry_count--;
+        }
+    }
+    heads_unlock(heads);
+    ASSERT(heads->entry_count == heads->dirty_count);
+}
+
+static bool reserve_sweep(struct heads *heads, uint32_t count)
+{
+    if (count <= heads->sweep_capacity)
+        return true;
+    uint32_t capacity = count + count / 2;
+    struct sweep_item *items = realloc(heads->sweep, capacity * sizeof *items);
+    if (!items)
+        return false;
+    heads->sweep = items;
+    heads->sweep_capacity = capacity;
+    return true;
+}
+
 enum err heads_sweep_start(struct heads *heads, uint64_t floor)
 {
     ASSERT(!heads->is_sweeping);
-    if (heads->sweep_capacity < heads->entry_count) {
-        uint32_t capacity = heads->entry_count + heads->entry_count / 2;
-        struct sweep_item *items = realloc(heads->sweep, capacity * sizeof *items);
-        if (!items)
-            return ERR_NO_MEMORY;
-        heads->sweep = items;
-        heads->sweep_capacity = capacity;
-    }
+    if (!reserve_sweep(heads, heads->dirty_count))
+        return ERR_NO_MEMORY;
+    free_clean(heads);
     uint32_t count = 0;
     size_t shared = JOURNAL_KEY_BYTES_MAX;
-    /* Clean entries are swept as well: they leave with the rest, and their rows are written as they are. */
     for (uint32_t i = 0; i < heads->bucket_count; i++) {
         for (struct head_entry *entry = heads->buckets[i]; entry; entry = entry->next) {
             heads->sweep[count++].entry = entry;
             shared = common_prefix(entry_key(heads->sweep[0].entry), entry_key(entry), shared);
         }
     }
-    ASSERT(count == heads->entry_count);
+    ASSERT(count == heads->dirty_count);
     for (uint32_t i = 0; i < count; i++)
         heads->sweep[i].rank = rank_of(entry_key(heads->sweep[i].entry), shared);
-    qsort(heads->sweep, count, sizeof *heads->sweep, compare_items);
+    if (count > 1)
+        qsort(heads->sweep, count, sizeof *heads->sweep, compare_items);
     heads->sweep_count = count;
     heads->sweep_position = 0;
     heads->sweep_floor = floor;
@@ -307,28 +357,14 @@ struct record_head heads_sweep_peek(const struct heads *heads, uint32_t index)
                                 .summary = entry->summary};
 }
 
-static void remove_entry(struct heads *heads, struct head_entry *entry)
-{
-    struct head_entry **link = bucket_of(heads, entry->hash);
-    while (*link != entry)
-        link = &(*link)->next;
-    *link = entry->next;
-    entry->next = heads->free_list;
-    heads->free_list = entry;
-    heads->entry_count--;
-}
-
-void heads_sweep_advance(struct heads *heads, uint32_t count, uint64_t group)
+void heads_sweep_advance(struct heads *heads, uint32_t count)
 {
     ASSERT(heads->is_sweeping && count <= heads_sweep_left(heads));
-    heads_lock(heads);
     for (uint32_t i = 0; i < count; i++) {
         struct head_entry *entry = heads->sweep[heads->sweep_position++].entry;
-        heads->dirty_count -= entry->is_dirty;
+        ASSERT(entry->is_dirty);
         entry->is_dirty = false;
-        if (entry->group != group)
-            remove_entry(heads, entry);
+        heads->dirty_count--;
     }
-    heads_unlock(heads);
     heads->is_sweeping = heads->sweep_position < heads->sweep_count;
 }

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* heads: which keys' last records are newer than what the store's table of heads says, and the lazy writing of them.
  *
- * The hot path never touches the table: a commit is append-only, and the new head stays here. It is written by a *sweep*: all
- * heads that are dirty at its start, in the order of their keys, a batch in each following transaction. Sorted, because
- * neighbours share pages: a batch of 1,000 out of 60,000 heads touches a page once for some 20 heads, where first-in
- * first-out touches a page for each. When a sweep is through, every record up to its floor (the last offset at its start) is
- * reflected in the table, and that offset is stored as heads_offset: a start needs to scan only what follows it.
+ * A commit is append-only; the new heads stay here. They are written by a *sweep*: all that are dirty at its start, in the
+ * order of their keys, a batch in each following transaction. Sorted, because neighbours share pages: a batch of 1,000 out of
+ * 60,000 heads touches a page once for some 20 heads, where first-in first-out touches a page for each. When a sweep is
+ * through, every record up to its floor (the last offset at its start) is reflected in the table, and that offset is stored as
+ * heads_offset: a start needs to scan only what follows it.
+ *
+ * A head that was written stays as a clean entry until the next sweep starts: a key that is appended to in every sweep is read
+ * from the table once.
  *
  * Shared by two threads. Only the writer changes anything. The reader looks up under the lock; the writer takes the lock for
  * each change of what a reader can see (H2) and for nothing else, so that it is held for fractions of a millisecond a group
@@ -15,7 +18,7 @@
  *  H1  A key without an entry: the table's row is its head. A key with one: the committed view is, whether dirty or not.
  *  H2  What readers see (buckets, links, committed view) changes only under the lock.
  *  H3  The committed view names only records that are committed.
- *  H4  An entry is freed only by the sweep that wrote it, when nothing is pending on it.
+ *  H4  An entry is freed only at the start of a sweep, between transactions, when it has been clean since the one before.
  */
 #ifndef CIRANDA_STORAGE_HEADS_H
 #define CIRANDA_STORAGE_HEADS_H
@@ -35,13 +38,14 @@ struct head_entry {
     /* committed view: lock */
     uint64_t offset, version; /* version 0: the key has no records */
     uint32_t record_count;
-    uint8_t key_size;
     struct journal_summary summary;
-    char key[JOURNAL_KEY_BYTES_MAX];
     /* writer only */
     bool is_dirty;
     uint64_t group; /* the last that touched it; when it is the present one, the pending view counts */
     uint64_t pending_offset, pending_version;
+    /* fixed while in the table */
+    uint8_t key_size;
+    char key[];
 };
 
 MUST_USE enum err heads_create(struct heads **ret_heads);
@@ -66,7 +70,8 @@ bool heads_peek(struct heads *heads, struct slice key, struct record_head *ret_h
 uint32_t heads_dirty_count(const struct heads *heads);
 
 /* ---- the sweep; Thread: writer ---------------------------------------------------------------------------------------- */
-/* Gathers and sorts what is dirty. None may be under way. Returns: ERR_NO_MEMORY. */
+/* Frees what has been clean since the last sweep, gathers and sorts what is dirty. None may be under way, and no group be
+ * pending: entries lent before are gone. Returns: ERR_NO_MEMORY. */
 MUST_USE enum err heads_sweep_start(struct heads *heads, uint64_t floor);
 bool heads_sweep_is_active(const struct heads *heads);
 uint64_t heads_sweep_floor(const struct heads *heads);
@@ -74,8 +79,8 @@ uint64_t heads_sweep_floor(const struct heads *heads);
 uint32_t heads_sweep_left(const struct heads *heads);
 /* The next but `index` one to be written, committed view; slices into the entry. */
 struct record_head heads_sweep_peek(const struct heads *heads, uint32_t index);
-/* The transaction that wrote the next `count` has been committed: they are clean, and freed but for those that `group` has
- * touched. With the last one the sweep ends. Takes the lock. Call it before the group's own heads are published. */
-void heads_sweep_advance(struct heads *heads, uint32_t count, uint64_t group);
+/* The transaction that wrote the next `count` has been committed: they are clean. With the last one the sweep ends. Call it
+ * before the group's own heads are published. */
+void heads_sweep_advance(struct heads *heads, uint32_t count);
 
 #endif

@@ -120,18 +120,23 @@ static enum err enter_head(struct journal *journal, struct slice key, struct hea
  * record, and what a start has to scan only grows with the records of groups. */
 static bool sweep_is_due(const struct journal *journal)
 {
-    return heads_sweep_is_active(journal->heads) || journal->writer.lists.first ||
-           tail_records(journal) >= journal->tail_records_max / 2;
+    return journal->writer.lists.first || tail_records(journal) >= journal->tail_records_max / 2;
 }
 
-/* Within a transaction: the next `count_max` heads, and the mark with the last of them. */
+/* Between transactions. Without memory there is no sweep for now: it is due again with the next group. */
+static void begin_sweep_when_due(struct journal *journal)
+{
+    if (!heads_sweep_is_active(journal->heads) && sweep_is_due(journal) &&
+        heads_sweep_start(journal->heads, last_offset(journal)) != OK)
+        LOG(LOG_WARN, "journal_sweep_postponed", LOG_ERR(ERR_NO_MEMORY));
+}
+
+/* Within a transaction: the next `count_max` heads of a sweep, and the mark with the last of them. */
 static enum err sweep_write(struct journal *journal, uint32_t count_max, uint32_t *ret_count)
 {
     struct heads *heads = journal->heads;
-    enum err err = OK;
-    if (!heads_sweep_is_active(heads) && (err = heads_sweep_start(heads, last_offset(journal))) != OK)
-        return err;
     uint32_t left = heads_sweep_left(heads), count = left < count_max ? left : count_max;
+    enum err err = OK;
     for (uint32_t i = 0; i < count; i++) {
         struct record_head head = heads_sweep_peek(heads, i);
         if (head.version == 0) /* erased: its row is gone already */
@@ -148,7 +153,7 @@ static enum err sweep_write(struct journal *journal, uint32_t count_max, uint32_
 
 static void sweep_written(struct journal *journal, uint32_t count)
 {
-    heads_sweep_advance(journal->heads, count, journal->writer.group);
+    heads_sweep_advance(journal->heads, count);
     if (!heads_sweep_is_active(journal->heads))
         atomic_store_relaxed(COUNTER(journal, heads_offset), heads_sweep_floor(journal->heads));
 }
@@ -172,11 +177,10 @@ static void refuse_lists(struct journal *journal, enum err result)
     }
 }
 
-/* A transaction of its own: nobody else has one to share. Returns: whether it got on. */
+/* The next heads in a transaction of their own: nobody else has one to share. Returns: whether it got on. */
 static bool sweep_alone(struct journal *journal)
 {
     uint32_t count = 0;
-    journal->writer.group++; /* no key is pending: all that is swept may go */
     enum err err = journal->type->begin(journal->backend);
     if (err == OK)
         err = sweep_write(journal, SWEEP_HEADS_IDLE, &count);
@@ -187,7 +191,19 @@ static bool sweep_alone(struct journal *journal)
         return false;
     }
     sweep_written(journal, count);
-    release_lists(journal);
+    return true;
+}
+
+/* Nobody appends, somebody wants a listing. Returns: whether it did something. */
+static bool serve_lists(struct journal *journal)
+{
+    if (!journal->writer.lists.first)
+        return false;
+    begin_sweep_when_due(journal);
+    if (!heads_sweep_is_active(journal->heads))
+        refuse_lists(journal, ERR_NO_MEMORY);
+    else if (sweep_alone(journal))
+        release_lists(journal);
     return true;
 }
 
@@ -409,8 +425,9 @@ static void commit_group(struct journal *journal)
 {
     journal->writer.group++;
     uint32_t count = gather(journal), applied = 0, appended = 0, swept = 0;
+    begin_sweep_when_due(journal);
     enum err err = apply_group(journal, count, &applied, &appended);
-    bool has_sweep = err == OK && applied > 0 && sweep_is_due(journal);
+    bool has_sweep = err == OK && applied > 0 && heads_sweep_is_active(journal->heads);
     if (has_sweep)
         err = sweep_write(journal, sweep_share(journal, appended), &swept);
     if (err == OK && applied > 0)
@@ -538,7 +555,7 @@ bool journal_write_step(struct journal *journal)
     else if (is_failed)
         refuse_queue(journal, ERR_STORAGE_FAILED);
     else if (!writer->queue.first)
-        did = (writer->lists.first && sweep_alone(journal)) || maintain(journal, true);
+        did = serve_lists(journal) || maintain(journal, true);
     else if (writer->queue.first->kind == MSG_JOURNAL_ERASE)
         commit_erasure(journal);
     else
@@ -629,12 +646,22 @@ void writer_refuse_all(struct journal *journal, enum err result)
     answers_send(journal, &journal->writer.answers);
 }
 
+/* So that the next start has nothing to scan. What fails is scanned. */
+static void write_all_heads(struct journal *journal)
+{
+    struct heads *heads = journal->heads;
+    bool got_on = !atomic_load_relaxed(&journal->is_failed);
+    while (got_on && (heads_sweep_is_active(heads) || heads_dirty_count(heads) > 0)) {
+        if (!heads_sweep_is_active(heads) && heads_sweep_start(heads, last_offset(journal)) != OK)
+            return;
+        got_on = sweep_alone(journal);
+    }
+}
+
 void writer_finish(struct journal *journal)
 {
     while (journal_write_step(journal))
         ;
-    while (!atomic_load_relaxed(&journal->is_failed) &&
-           (heads_sweep_is_active(journal->heads) || heads_dirty_count(journal->heads) > 0) && sweep_alone(journal))
-        ;
+    write_all_heads(journal);
     writer_refuse_all(journal, ERR_SHUTDOWN);
 }

@@ -98,13 +98,11 @@ static void a_sweep_gives_all_in_key_order(void **state)
             strcpy(previous, key);
             seen++;
         }
-        heads_sweep_advance(heads, batch, 1);
+        heads_sweep_advance(heads, batch);
     }
     assert_int_equal(seen, COUNT);
     assert_int_equal(heads_sweep_floor(heads), COUNT);
     assert_int_equal(heads_dirty_count(heads), 0);
-    for (uint32_t i = 0; i < COUNT; i++)
-        assert_null(heads_find(heads, key_of(i)));
 }
 
 static void keys_that_are_prefixes_sort_before(void **state)
@@ -119,21 +117,52 @@ static void keys_that_are_prefixes_sort_before(void **state)
         assert_true(slice_has_text(heads_sweep_peek(heads, i).key, sorted[i]));
 }
 
-static void what_the_group_touched_stays(void **state)
+static void sweep_all(uint64_t floor, uint32_t expected)
 {
-    (void)state;
-    struct head_entry *kept = add(1), *gone = add(2);
-    publish(kept, 1, 1);
-    publish(gone, 2, 1);
-    assert_int_equal(heads_sweep_start(heads, 2), OK);
-    kept->group = 9;
-    heads_sweep_advance(heads, 2, 9);
+    assert_int_equal(heads_sweep_start(heads, floor), OK);
+    assert_int_equal(heads_sweep_left(heads), expected);
+    heads_sweep_advance(heads, expected);
     assert_false(heads_sweep_is_active(heads));
     assert_int_equal(heads_dirty_count(heads), 0);
-    assert_ptr_equal(heads_find(heads, key_of(1)), kept);
+}
+
+static void a_clean_entry_stays_until_the_sweep_after(void **state)
+{
+    (void)state;
+    struct head_entry *busy = add(1), *idle = add(2);
+    publish(busy, 1, 1);
+    publish(idle, 2, 1);
+    sweep_all(2, 2);
+    assert_ptr_equal(heads_find(heads, key_of(1)), busy);
+    assert_ptr_equal(heads_find(heads, key_of(2)), idle);
+    publish(busy, 3, 2);
+    sweep_all(3, 1);
+    assert_ptr_equal(heads_find(heads, key_of(1)), busy);
     assert_null(heads_find(heads, key_of(2)));
-    publish(kept, 3, 2);
-    assert_int_equal(heads_dirty_count(heads), 1);
+    sweep_all(3, 0);
+    assert_null(heads_find(heads, key_of(1)));
+}
+
+static void keys_of_every_length_have_room(void **state)
+{
+    (void)state;
+    static char key[JOURNAL_KEY_BYTES_MAX];
+    for (int round = 0; round < 3; round++) {
+        for (size_t size = 1; size <= sizeof key; size++) {
+            memset(key, (int)size, size);
+            struct head_entry *entry = heads_add(heads, slice_of(key, size), NULL);
+            assert_non_null(entry);
+            publish(entry, size, size);
+        }
+        for (size_t size = 1; size <= sizeof key; size++) {
+            struct record_head head;
+            memset(key, (int)size, size);
+            assert_true(heads_peek(heads, slice_of(key, size), &head));
+            assert_int_equal(head.offset, size);
+        }
+        sweep_all(1, sizeof key);
+        sweep_all(1, 0); /* freed: the next round takes them again */
+    }
 }
 
 static void what_becomes_dirty_again_is_in_the_next_sweep(void **state)
@@ -145,9 +174,9 @@ static void what_becomes_dirty_again_is_in_the_next_sweep(void **state)
     struct record_head first = heads_sweep_peek(heads, 0);
     char key[64] = "";
     memcpy(key, first.key.data, first.key.size);
-    heads_sweep_advance(heads, 1, 1);
-    publish(heads_add(heads, slice_from_text(key), NULL), 11, 2);
-    heads_sweep_advance(heads, 9, 1);
+    heads_sweep_advance(heads, 1);
+    publish(heads_find(heads, slice_from_text(key)), 11, 2);
+    heads_sweep_advance(heads, 9);
     assert_int_equal(heads_dirty_count(heads), 1);
     assert_int_equal(heads_sweep_start(heads, 11), OK);
     assert_int_equal(heads_sweep_left(heads), 1);
@@ -177,7 +206,8 @@ int main(void)
         TEST(a_row_of_the_table_is_the_first_view),
         TEST(a_sweep_gives_all_in_key_order),
         TEST(keys_that_are_prefixes_sort_before),
-        TEST(what_the_group_touched_stays),
+        TEST(a_clean_entry_stays_until_the_sweep_after),
+        TEST(keys_of_every_length_have_room),
         TEST(what_becomes_dirty_again_is_in_the_next_sweep),
         TEST(an_emptied_key_reads_as_none),
     };
