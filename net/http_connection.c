@@ -477,7 +477,6 @@ void http_connection_adopt(struct http_connection *connection)
     connection->send_op.on_complete = on_send_done;
     connection->timer.on_fire = on_timer;
     connection->armed_ns = UINT64_MAX;
-    ring_set_nodelay(connection->fd);
     http_link_append(&server->connections, &connection->all);
     server->stats.accepted++;
     metrics_add(server->metrics.accepted, 1);

@@ -7,9 +7,7 @@
  * connection is closed, and a timer tries again. When every worker is full and has no idle connection to give up, accepting
  * pauses too and the backlog holds the rest. A line is logged once a second at most. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "net/http_server_internal.h"
 #include "runtime/clock.h"
@@ -108,19 +106,21 @@ static void deal(struct http_server *server, int fd)
 static void open_reserve(struct http_listener *listener)
 {
     if (listener->reserve_fd < 0)
-        listener->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        listener->reserve_fd = ring_open_reserve();
 }
 
 static void close_reserve(struct http_listener *listener)
 {
     if (listener->reserve_fd >= 0)
-        close(listener->reserve_fd);
+        ring_close(listener->reserve_fd);
     listener->reserve_fd = -1;
 }
 
 static void on_out_of_descriptors(struct http_server *server, int os_errno)
 {
     struct http_listener *listener = server->listener;
+    if (timer_is_active(&listener->timer))
+        return; /* paused already: this end came with the connection that was shed */
     close_oldest_idle(server);
     if (listener->reserve_fd >= 0) {
         close_reserve(listener);
@@ -133,11 +133,18 @@ static void on_out_of_descriptors(struct http_server *server, int os_errno)
     pause_accepting(server, "descriptors", os_errno);
 }
 
+/* Accepted on the reserve's descriptor. If the reserve is to be had again beside it, the shortage is over: it may stay. */
 static void on_shed(struct http_server *server, int fd)
 {
-    server->listener->is_shedding = false;
+    struct http_listener *listener = server->listener;
+    listener->is_shedding = false;
+    open_reserve(listener);
+    if (listener->reserve_fd >= 0) {
+        deal(server, fd);
+        return;
+    }
     ring_close(fd);
-    open_reserve(server->listener);
+    open_reserve(listener);
     pause_accepting(server, "descriptors", EMFILE);
 }
 

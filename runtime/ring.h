@@ -97,7 +97,8 @@ MUST_USE enum err ring_listen(const char *address, int *ret_fd, struct error *er
 /* The bound address as text, e.g. to print the port that 0 became. `ret_text` gets at most `size` bytes with NUL. */
 MUST_USE enum err ring_local_address(int fd, char *ret_text, size_t size);
 MUST_USE enum err ring_peer_address(int fd, char *ret_text, size_t size);
-void ring_set_nodelay(int fd);
+/* A descriptor for nothing but to be closed when no other is to be had, by ring_close. Returns: -1 when there is none. */
+int ring_open_reserve(void);
 /* Half-closes the sending side / both; the gentlest way to end a receive. */
 void ring_shutdown_write(int fd);
 void ring_shutdown_both(int fd);

@@ -55,7 +55,7 @@ struct sim_client {
     char server_address[ADDRESS_BYTES], client_address[ADDRESS_BYTES];
 };
 
-enum socket_kind { SOCKET_FREE, SOCKET_LISTENER, SOCKET_CONNECTION };
+enum socket_kind { SOCKET_FREE, SOCKET_LISTENER, SOCKET_CONNECTION, SOCKET_RESERVE };
 
 struct sim_socket {
     enum socket_kind kind;
@@ -495,9 +495,10 @@ enum err ring_peer_address(int fd, char *ret_text, size_t size)
     return copy_address(asked->connection->client_address, ret_text, size);
 }
 
-void ring_set_nodelay(int fd)
+int ring_open_reserve(void)
 {
-    use_socket(fd);
+    int fd = open_socket(SOCKET_RESERVE);
+    return fd < 0 ? -1 : fd;
 }
 
 void ring_shutdown_write(int fd)

@@ -906,6 +906,43 @@ static void b6_out_of_descriptors_others_are_served_and_accepting_goes_on_later(
     assert_int_equal(count_of(hear(client), "HTTP/1.1 200"), 1);
 }
 
+static uint32_t reset_or_closed(struct sim_client *const *clients, uint32_t count)
+{
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < count; i++)
+        gone += sim_client_is_reset(clients[i]) || sim_client_is_closed_by_peer(clients[i]);
+    return gone;
+}
+
+static void b6_out_of_descriptors_one_is_shed_a_pause_and_none_once_there_are_some(void **state)
+{
+    (void)state;
+    enum { HELD = 10, WAITING = 8 }; /* the listener and the reserve are the other two */
+    struct sim_options sim = {.descriptor_count_max = HELD + 2};
+    start(1, &sim, 1, (struct http_server_options){0});
+    struct sim_client *held[HELD], *waiting[WAITING];
+    for (int i = 0; i < HELD; i++) {
+        held[i] = connect_client();
+        say(held[i], GET("/parked"));
+    }
+    for (int i = 0; i < WAITING; i++)
+        waiting[i] = sim_connect(world.address);
+    settle();
+    assert_int_equal(reset_or_closed(waiting, WAITING), 1);
+    advance(SECOND / 10 + SECOND / 100);
+    assert_int_equal(reset_or_closed(waiting, WAITING), 2);
+
+    for (int i = 0; i < HELD; i++)
+        sim_client_reset(held[i]);
+    advance(SECOND);
+    assert_int_equal(reset_or_closed(waiting, WAITING), 2);
+    for (int i = 0; i < WAITING; i++)
+        if (!sim_client_is_reset(waiting[i]) && !sim_client_is_closed_by_peer(waiting[i])) {
+            say(waiting[i], GET("/now"));
+            assert_int_equal(count_of(hear(waiting[i]), "HTTP/1.1 200"), 1);
+        }
+}
+
 /* ---- faults --------------------------------------------------------------------------------------------------------------- */
 /* Whatever the kernel and the network do short of losing bytes, each client gets the answers to its requests, in order. */
 static void answers_survive_faults(uint64_t seed)
@@ -1098,6 +1135,7 @@ int main(void)
         TEST(b6_at_the_cap_the_oldest_idle_is_closed),
         TEST(b6_without_idle_ones_accepting_pauses),
         TEST(b6_out_of_descriptors_others_are_served_and_accepting_goes_on_later),
+        TEST(b6_out_of_descriptors_one_is_shed_a_pause_and_none_once_there_are_some),
         TEST(answers_survive_a_faulty_kernel_and_network),
         TEST(clients_that_vanish_leave_nothing_behind),
         TEST(impossible_limits_are_refused_at_start),
