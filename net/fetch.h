@@ -2,6 +2,8 @@
 /* fetch: outbound HTTP requests of one worker, streamed. Implementations, chosen by the linker: fetch_curl.c (libcurl's multi
  * socket interface polled on the ring) and fetch_sim.c (a scripted provider in the simulation).
  *
+ * The process must ignore SIGPIPE: TLS writes to its sockets without MSG_NOSIGNAL.
+ *
  * Never follows redirects, ignores proxies of the environment, verifies TLS, http and https only. Retry and breaker are the
  * caller's (runtime/breaker.h): this is one attempt.
  *
@@ -34,12 +36,13 @@ struct fetch_result {
 };
 
 struct fetch_request {
-    const char *method;                                                    /* "GET", "POST" */
-    const char *url;                                                       /* copied */
-    const char *const *headers;                                            /* "Name: value", NULL-terminated, copied */
-    struct slice body;                                                     /* copied */
-    uint64_t connect_ns_max, first_byte_ns_max, idle_ns_max, total_ns_max; /* 0: 10 s, 60 s, 60 s, 300 s */
-    uint64_t response_bytes_max;                                           /* 0: 8 MiB */
+    const char *method;         /* "GET", "POST" */
+    const char *url;            /* copied */
+    const char *const *headers; /* "Name: value", NULL-terminated, copied */
+    struct slice body;          /* copied */
+    /* 0: 10 s (TLS included), 60 s (from there to the first byte of the body), 60 s (between pieces of it), 300 s. */
+    uint64_t connect_ns_max, first_byte_ns_max, idle_ns_max, total_ns_max;
+    uint64_t response_bytes_max; /* 0: 8 MiB */
     void *context;
     /* A piece of the body, lent for the call; `status` is known from the first one on. May be NULL. */
     void (*on_data)(void *context, struct fetch_id id, int status, struct slice data);
@@ -55,7 +58,9 @@ struct fetch_options {
 /* Thread: worker's, all of them. */
 MUST_USE enum err fetch_client_create(struct worker *worker, const struct fetch_options *options,
                                       struct fetch_client **ret_client, struct error *error);
-void fetch_client_destroy(struct fetch_client *client); /* cancels all; no callback comes any more; accepts NULL */
+/* Cancels all; no callback comes any more. Not from inside a callback of the ring: it steps the ring until its polls have
+ * ended. Accepts NULL. */
+void fetch_client_destroy(struct fetch_client *client);
 /* Returns: ERR_LIMIT, ERR_INVALID (not an http(s) URL), ERR_NO_MEMORY; no callback then. */
 MUST_USE enum err fetch_start(struct fetch_client *client, const struct fetch_request *request, struct fetch_id *ret_id,
                               struct error *error);

@@ -17,6 +17,7 @@ struct fetch_socket {
     struct fetch_sockets *sockets;
     struct fetch_socket *next; /* sockets->unpolled */
     void *owner;
+    void *user;             /* for on_ready */
     int curl_fd;            /* libcurl's number */
     int poll_fd;            /* the one that is polled: a duplicate or the same */
     uint32_t events;        /* wanted */
@@ -178,13 +179,14 @@ static void arm(struct fetch_socket *socket)
     }
 }
 
-void fetch_sockets_watch(struct fetch_sockets *sockets, int fd, uint32_t events, bool is_connected)
+void fetch_sockets_watch(struct fetch_sockets *sockets, int fd, uint32_t events, bool is_connected, void *user)
 {
     struct fetch_socket *socket = find(sockets, fd);
     if (!socket && events != 0)
         socket = add(sockets, fd, is_connected);
     if (!socket || socket->is_released) /* released: the farewell of a socket that was closed in this very run */
         return;
+    socket->user = user;
     socket->events = events;
     socket->is_connected = socket->is_connected || is_connected;
     if (events == 0 && !socket->is_connected)
@@ -206,7 +208,7 @@ static void on_poll(struct ring_op *op, const struct ring_completion *completion
         if (!was_cancelled && socket->events != 0) {
             /* A poll that the kernel refused: libcurl is told that something is there and finds the error itself. */
             uint32_t events = completion->result >= 0 ? (uint32_t)completion->result : POLLERR;
-            sockets->handler.on_ready(sockets->handler.context, socket->curl_fd, events);
+            sockets->handler.on_ready(sockets->handler.context, socket->user, socket->curl_fd, events);
         }
         if (!socket->is_released) /* if it was, it is still here: the sweep closes it */
             arm(socket);

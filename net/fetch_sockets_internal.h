@@ -26,8 +26,8 @@ struct fetch_socket;
 
 struct fetch_sockets_handler {
     void *context;
-    /* `events` (POLLIN, ...) are there: runs libcurl, and nothing else. */
-    void (*on_ready)(void *context, int fd, uint32_t events);
+    /* `events` (POLLIN, ...) are there: runs libcurl, and nothing else. `user`: as given to fetch_sockets_watch. */
+    void (*on_ready)(void *context, void *user, int fd, uint32_t events);
     /* libcurl has let go of a socket while it ran for `owner`; and it is closed. */
     void (*on_released)(void *context, void *owner);
     void (*on_closed)(void *context, void *owner);
@@ -58,7 +58,7 @@ void fetch_sockets_close(struct fetch_sockets *sockets, int fd);
 /* `events`: POLLIN, POLLOUT, 0 for none. `is_connected`: a socket whose connection stands. When a duplicate is needed and
  * there is no descriptor or memory for it, nothing is watched, and the deadline of the fetch ends it: a refusal here would
  * make libcurl give up all its transfers. */
-void fetch_sockets_watch(struct fetch_sockets *sockets, int fd, uint32_t events, bool is_connected);
+void fetch_sockets_watch(struct fetch_sockets *sockets, int fd, uint32_t events, bool is_connected, void *user);
 /* Closes what libcurl has let go of. Call it whenever libcurl has returned. */
 void fetch_sockets_sweep(struct fetch_sockets *sockets);
 

@@ -2,6 +2,7 @@
 /* fetch_test: guards outbound HTTP (fetch.h) over libcurl and the kernel's ring, against a server of raw bytes: invariants F1
  * to F3, deadlines, and that it fails closed (rows H1, H2, H5, H6 and H13 of the bad-input catalogue). */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -766,6 +767,60 @@ static void a_fetch_can_be_started_from_any_callback(void **state)
     }
 }
 
+/* ---- many at once --------------------------------------------------------------------------------------------------------- */
+
+enum { MANY = 600 }; /* over two stripes of fetch_curl.c */
+
+struct crowd {
+    struct bench *bench;
+    struct fetch_request request;
+    struct fetch_id ids[MANY];
+    int done, ok, cancelled;
+};
+
+static void crowd_on_done(void *context, struct fetch_id id, const struct fetch_result *result)
+{
+    struct crowd *crowd = context;
+    (void)id;
+    crowd->done++;
+    crowd->ok += result->code == OK;
+    crowd->cancelled += result->code == ERR_CANCELLED;
+}
+
+static void crowd_start(void *context)
+{
+    struct crowd *crowd = context;
+    for (int i = 0; i < MANY; i++)
+        assert_int_equal(fetch_start(crowd->bench->client, &crowd->request, &crowd->ids[i], NULL), OK);
+    for (int i = 0; i < MANY; i += 3)
+        fetch_cancel(crowd->bench->client, crowd->ids[i]);
+}
+
+static bool crowd_is_done(void *context)
+{
+    return ((struct crowd *)context)->done == MANY;
+}
+
+static void many_at_once_end_each_exactly_once(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_init(&fixture, serve_text_and_close, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+    struct crowd crowd = {.bench = &fixture.bench, .request = fixture.try.request};
+    crowd.request.context = &crowd;
+    crowd.request.on_data = NULL;
+    crowd.request.on_done = crowd_on_done;
+    on_worker(&fixture.bench, crowd_start, &crowd);
+    step_until(&fixture.bench, crowd_is_done, &crowd);
+    for (int i = 0; i < 100; i++)
+        (void)worker_step(fixture.bench.worker);
+    assert_int_equal(crowd.done, MANY);
+    assert_int_equal(crowd.cancelled, MANY / 3);
+    assert_int_equal(crowd.ok, MANY - MANY / 3);
+    assert_int_equal(fetch_in_flight(fixture.bench.client), 0);
+    fixture_deinit(&fixture);
+}
+
 /* ---- refusals and the end ------------------------------------------------------------------------------------------------ */
 
 static void expect_refusal(struct fixture *fixture, const char *url, const char *method, const char *const *headers)
@@ -871,9 +926,11 @@ int main(void)
         cmocka_unit_test(a_cancel_from_inside_on_data_is_the_last_data),
         cmocka_unit_test(a_cancel_before_the_connection_stands_is_told_once),
         cmocka_unit_test(a_fetch_can_be_started_from_any_callback),
+        cmocka_unit_test(many_at_once_end_each_exactly_once),
         cmocka_unit_test(bad_requests_are_refused_at_the_start),
         cmocka_unit_test(the_limit_of_requests_in_flight_holds),
         cmocka_unit_test(no_descriptor_is_left_behind),
     };
+    signal(SIGPIPE, SIG_IGN); /* as fetch.h asks */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

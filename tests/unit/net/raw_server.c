@@ -40,7 +40,7 @@ void raw_server_start(struct raw_server *server, void (*serve)(struct raw_server
     server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     check(server->listen_fd >= 0 && bind(server->listen_fd, (struct sockaddr *)&address, sizeof address) == 0);
-    check(listen(server->listen_fd, 64) == 0);
+    check(listen(server->listen_fd, 1024) == 0);
     socklen_t size = sizeof address;
     check(getsockname(server->listen_fd, (struct sockaddr *)&address, &size) == 0);
     server->port = ntohs(address.sin_port);
