@@ -282,6 +282,8 @@ static const char *check_reply(struct load_run *run, const struct request *reque
         run->result.duplicates++;
     if (run->options->is_async && status == 202)
         return NULL;
+    if (status == 200 && run->options->expectation == LOAD_EXPECT_ANY && text_is(root, "status", "waiting_human"))
+        return NULL; /* handed to a person: the reply is not the server's to give */
     if (status != 200 || !text_is(root, "status", "completed"))
         return "no completed turn";
     if (!json_find(root, "version", &value) || json_integer(value, &version) != OK)

@@ -6,7 +6,8 @@
 
 #include "bench/load_run.h"
 
-/* Checks `conversations` against the server, waiting up to 30 s for replies that are still to come (async). Adds to `result`. */
+/* Checks `conversations` against the server, with async waiting up to 30 s in all for replies that are still to come. Adds to
+ * `result`. */
 void load_verify(const struct load_options *options, const struct load_conversation *conversations, uint32_t count,
                  struct load_result *result);
 
