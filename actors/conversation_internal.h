@@ -111,6 +111,8 @@ void conversation_set_phase(struct conversation *conversation, enum conversation
 void conversation_set_run_phase(struct conversation *conversation, enum run_phase phase);
 struct services *conversation_services(const struct actor_context *context);
 struct conversation_scratch *conversation_scratch(const struct actor_context *context);
+/* Neither parked nor closed: its turns go on. */
+bool conversation_may_work(const struct conversation *conversation);
 
 /* ---- conversation_step.c ---------------------------------------------------------------------------------------------- */
 /* Events under construction; they become one record. */
@@ -219,6 +221,12 @@ void conversation_on_read(struct conversation *conversation, struct actor_contex
 /* An event was committed: to those subscribers who have all before it. */
 void conversation_publish(struct conversation *conversation, struct actor_context *context, const struct event *event);
 void conversation_write_envelope(const struct conversation *conversation, const struct event *event, struct buffer *out);
+/* The same in scratch memory, for conversation_send_event: written once, however many it goes to. Returns: "" without memory. */
+struct slice conversation_envelope(const struct conversation *conversation, struct actor_context *context,
+                                   const struct event *event);
+/* Returns: false when there was no memory, or no room in the mailbox. */
+bool conversation_send_event(struct actor_context *context, struct actor_id to, uint64_t reply_token,
+                             const struct event *event, struct slice envelope);
 /* Those who are behind and may read on. */
 void conversation_check_subscribers(struct conversation *conversation, struct actor_context *context);
 uint64_t conversation_subscribers_due_ns(const struct conversation *conversation);

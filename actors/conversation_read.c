@@ -148,18 +148,25 @@ static void write_message(const struct event *event, struct buffer *out)
     buffer_append_byte(out, '}');
 }
 
-static bool send_event(struct conversation *c, struct actor_context *context, struct actor_id to, uint64_t reply_token,
-                       const struct event *event)
+struct slice conversation_envelope(const struct conversation *c, struct actor_context *context, const struct event *event)
 {
     struct buffer *json = &conversation_scratch(context)->json;
     buffer_clear(json);
     conversation_write_envelope(c, event, json);
+    return json->is_overflow ? (struct slice){0} : buffer_slice(json);
+}
+
+bool conversation_send_event(struct actor_context *context, struct actor_id to, uint64_t reply_token,
+                             const struct event *event, struct slice envelope)
+{
+    if (envelope.size == 0)
+        return false;
     struct conv_answer *answer =
         conv_answer_create(context->worker, CONV_EVENT,
                            &(struct conv_answer){.reply_token = reply_token,
                                                  .version = event->version,
                                                  .agent = slice_from_text(event_type_name(event->type)),
-                                                 .body = buffer_slice(json)});
+                                                 .body = envelope});
     struct msg *msg = answer ? &answer->msg : NULL;
     if (msg && actor_send(context->worker, to, &msg) == OK)
         return true;
@@ -175,10 +182,10 @@ static struct subscriber *find_subscriber(const struct conversation *c, struct a
     return subscriber;
 }
 
-static void send_to_subscriber(struct conversation *c, struct actor_context *context, struct subscriber *subscriber,
-                               const struct event *event)
+static void send_to_subscriber(struct actor_context *context, struct subscriber *subscriber, const struct event *event,
+                               struct slice envelope)
 {
-    if (send_event(c, context, subscriber->reply_to, subscriber->reply_token, event))
+    if (conversation_send_event(context, subscriber->reply_to, subscriber->reply_token, event, envelope))
         subscriber->sent_version = event->version;
     else
         subscriber->retry_ns = context->now_ns + RETRY_NS;
@@ -188,7 +195,8 @@ static void catch_up(struct page *page, const struct event *event)
 {
     struct subscriber *subscriber = find_subscriber(page->conversation, page->reply_to, page->reply_token);
     if (subscriber && !subscriber->retry_ns)
-        send_to_subscriber(page->conversation, page->context, subscriber, event);
+        send_to_subscriber(page->context, subscriber, event,
+                           conversation_envelope(page->conversation, page->context, event));
     page->is_full = !subscriber || subscriber->retry_ns;
 }
 
@@ -204,7 +212,8 @@ static void report_turn(struct page *page, const struct event *event)
     turn_report_add(&page->report, event);
     struct conv_request *request = page->request;
     if (request->msg.kind == CONV_MESSAGE && request->subscribe)
-        (void)send_event(page->conversation, page->context, request->reply_to, request->reply_token, event);
+        (void)conversation_send_event(page->context, request->reply_to, request->reply_token, event,
+                                      conversation_envelope(page->conversation, page->context, event));
     if (!page->report.is_finished)
         return;
     /* Answered here, while the record that holds the text is at hand. */
@@ -445,9 +454,14 @@ void conversation_read_request(struct conversation *c, struct actor_context *con
 
 void conversation_publish(struct conversation *c, struct actor_context *context, const struct event *event)
 {
-    for (struct subscriber *subscriber = c->subscribers; subscriber; subscriber = subscriber->next)
-        if (!subscriber->is_reading && !subscriber->retry_ns && subscriber->sent_version + 1 == event->version)
-            send_to_subscriber(c, context, subscriber, event);
+    struct slice envelope = {0};
+    for (struct subscriber *subscriber = c->subscribers; subscriber; subscriber = subscriber->next) {
+        if (subscriber->is_reading || subscriber->retry_ns || subscriber->sent_version + 1 != event->version)
+            continue;
+        if (!envelope.size)
+            envelope = conversation_envelope(c, context, event);
+        send_to_subscriber(context, subscriber, event, envelope);
+    }
 }
 
 void conversation_check_subscribers(struct conversation *c, struct actor_context *context)

@@ -224,7 +224,10 @@ void conversation_answer_self(struct conversation *c, struct actor_context *cont
     struct buffer *json = &conversation_scratch(context)->json;
     buffer_clear(json);
     conversation_state_write_json(&c->state, c->id, json);
-    conversation_answer_body(c, context, request, buffer_slice(json));
+    if (json->is_overflow)
+        conversation_refuse(c, context, request, ERR_NO_MEMORY, 1, "no memory for the answer");
+    else
+        conversation_answer_body(c, context, request, buffer_slice(json));
 }
 
 /* ---- a turn's answer from its events ------------------------------------------------------------------------------- */
@@ -345,22 +348,6 @@ static void send_accepted(struct delivery *delivery)
     }
 }
 
-static void send_event(struct delivery *delivery, const struct conv_request *waiter, const struct event *event)
-{
-    struct buffer *json = &conversation_scratch(delivery->context)->json;
-    buffer_clear(json);
-    conversation_write_envelope(delivery->conversation, event, json);
-    struct conv_answer *answer =
-        conv_answer_create(delivery->context->worker, CONV_EVENT,
-                           &(struct conv_answer){.reply_token = waiter->reply_token,
-                                                 .version = event->version,
-                                                 .agent = slice_from_text(event_type_name(event->type)),
-                                                 .body = buffer_slice(json)});
-    if (!answer)
-        return; /* the end of the turn still comes, and has all of it */
-    conversation_send_now(delivery->context, waiter->reply_to, answer);
-}
-
 static void finish_waiter(struct delivery *delivery, struct conv_request *waiter)
 {
     struct actor_context *context = delivery->context;
@@ -382,8 +369,9 @@ static void deliver_to_waiters(struct delivery *delivery, const struct event *ev
         struct conv_request *waiter = (struct conv_request *)(void *)*link;
         if (memcmp(waiter->turn_key, delivery->turn_id, UUID_BYTES) != 0)
             return;
-        if (waiter->subscribe)
-            send_event(delivery, waiter, event);
+        if (waiter->subscribe) /* where there is no room: the end of the turn still comes, and has all of it */
+            (void)conversation_send_event(delivery->context, waiter->reply_to, waiter->reply_token, event,
+                                          conversation_envelope(c, delivery->context, event));
         if (delivery->report.is_finished)
             finish_waiter(delivery, conversation_remove_waiter(c, link));
         else
