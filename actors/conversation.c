@@ -50,6 +50,11 @@ struct conversation_scratch *conversation_scratch(const struct actor_context *co
     return directory_scratch(conversation_services(context)->directory);
 }
 
+bool conversation_may_work(const struct conversation *c)
+{
+    return c->state.status == CONVERSATION_ACTIVE || c->state.status == CONVERSATION_WAITING_HUMAN;
+}
+
 /* ---- timer ------------------------------------------------------------------------------------------------------------- */
 
 static void on_timer(struct worker *worker, struct timer *timer)
@@ -91,6 +96,8 @@ static void show_numbers(struct conversation *c, struct actor_context *context)
 {
     struct directory_stats *stats = directory_live_stats(conversation_services(context)->directory);
     uint32_t running = c->run.phase != RUN_NONE, queued = c->state.turn_count - (running && c->state.turn_count ? 1 : 0);
+    if (!conversation_may_work(c)) /* held until somebody resumes it: the end of the server does not wait for that */
+        queued = 0;
     stats->turns_running += running - (uint64_t)c->shown_running; /* modular: only the sum over the workers counts */
     stats->turns_queued += queued - (uint64_t)c->shown_queued;
     c->shown_running = running;
@@ -128,9 +135,8 @@ static void settle(struct conversation *c, struct actor_context *context)
 
 static bool is_idle(const struct conversation *c)
 {
-    bool may_work = c->state.status == CONVERSATION_ACTIVE || c->state.status == CONVERSATION_WAITING_HUMAN;
     return c->phase == PHASE_READY && !c->appends_in_flight && !c->reads_in_flight && c->run.phase == RUN_NONE &&
-           !c->waiters && !c->subscribers && !c->gate && !(may_work && c->state.turns);
+           !c->waiters && !c->subscribers && !c->gate && !(conversation_may_work(c) && c->state.turns);
 }
 
 static void passivate(struct conversation *c, struct actor_context *context, struct msg **msg)
@@ -236,8 +242,8 @@ static void give_back(struct conversation *c, struct actor_context *context)
         waiter->crashes = (uint8_t)(waiter->crashes + (waiter == c->last_request));
         struct msg *msg = &waiter->msg;
         msg->kind = CONV_MESSAGE;
-        if (actor_send(context->worker, c->directory, &msg) != OK)
-            msg_destroy(context->worker, &msg);
+        if (actor_send(context->worker, c->directory, &msg) != OK) /* full: it must not hang for that (C6) */
+            conv_request_refuse(context->worker, &waiter, ERR_CRASHED, 1, "the conversation failed; ask again");
     }
     conversation_refuse_cancels(c, context, ERR_CRASHED);
     if (c->erase)

@@ -334,15 +334,14 @@ static struct planned plan_resumed(struct step *step, const struct config *confi
     return plan_after_failure(step, config, facts, agent, turn->fallback, turn->failures, ERR_TIMEOUT, 0, UINT64_MAX);
 }
 
-static bool may_work(const struct conversation *c)
+static bool is_turn_due(const struct conversation *c)
 {
-    return c->phase == PHASE_READY && c->run.phase == RUN_NONE && c->state.turns &&
-           (c->state.status == CONVERSATION_ACTIVE || c->state.status == CONVERSATION_WAITING_HUMAN);
+    return c->phase == PHASE_READY && c->run.phase == RUN_NONE && c->state.turns && conversation_may_work(c);
 }
 
 enum err conversation_advance(struct conversation *c, struct actor_context *context)
 {
-    while (may_work(c)) {
+    while (is_turn_due(c)) {
         struct step step;
         conversation_begin_turn_step(&step, c, context);
         struct config *config = conversation_services(context)->config;

@@ -393,6 +393,9 @@ static void parking_lets_the_running_turn_end_and_holds_the_queue(void **state)
     assert_finished(world_last(world, first), TURN_COMPLETED, "y");
     assert_int_equal(world_last(world, second)->status, TURN_QUEUED);
     assert_int_equal(world->call_count, 1);
+    struct directory_stats stats;
+    directory_get_stats(&world->services, &stats);
+    assert_int_equal(stats.turns_queued, 0); /* else the server's end would wait for who is to resume it */
     WORLD_REQUEST(world, CONV_RESUME);
     world_settle(world);
     assert_int_equal(world->call_count, 2);
