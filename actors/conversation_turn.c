@@ -12,6 +12,7 @@
 #include "runtime/log.h"
 #include "runtime/planted.h"
 #include "runtime/retry.h"
+#include "runtime/sometimes.h"
 
 enum { HISTORY_MESSAGES_DEFAULT = 40, DETAIL_BYTES_MAX = 512 };
 #define RUN_ENDING_NS (10 * UINT64_C(1000000000))
@@ -146,8 +147,8 @@ static void add_agent_handoff(struct step *step, const struct config *config, in
 
 static bool is_open(const struct step *step, const struct config *config, int agent, uint64_t *ret_retry_after_ms)
 {
-    return providers_is_open(conversation_services(step->context)->providers, config->agents[agent].provider,
-                             ret_retry_after_ms);
+    return providers_is_open(conversation_services(step->context)->providers,
+                             config->providers[config->agents[agent].provider].name, ret_retry_after_ms);
 }
 
 static struct planned take_route(struct step *step, const struct config *config, const struct turn_facts *facts,
@@ -315,6 +316,8 @@ static struct planned plan_resumed(struct step *step, const struct config *confi
     const struct conversation_turn *turn = step->conversation->state.turns;
     int agent = config_find_agent(config, agent_name_slice(&turn->agent));
     uint32_t interruptions = turn->interruptions;
+    SOMETIMES(ATTEMPT_RESUMED, turn->is_intent_open);
+    SOMETIMES(QUEUED_TURN_RESUMED, turn->next != NULL);
     if (turn->is_intent_open) {
         struct event *interrupted = step_add(step, EVENT_AGENT_AI_REQUEST_FAILED);
         interrupted->agent = agent_name_slice(&turn->agent);

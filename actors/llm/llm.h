@@ -93,8 +93,9 @@ struct model_call *model_call_create(struct worker *worker, const struct model_c
 /* For a call that was not sent: gives its reference back too. Nulls *call; accepts NULL inside. */
 void model_call_destroy(struct worker *worker, struct model_call **call);
 
-/* Advisory, any thread: would a call be refused now? Then *ret_retry_after_ms. */
-bool providers_is_open(const struct providers *providers, int provider, uint64_t *ret_retry_after_ms);
+/* Advisory, any thread: would a call be refused now? Then *ret_retry_after_ms. By name: a turn that began before a reload asks
+ * by its own configuration. */
+bool providers_is_open(const struct providers *providers, struct slice provider, uint64_t *ret_retry_after_ms);
 /* JSON of GET /v1/breakers; advisory, any thread. */
 void providers_write_json(const struct providers *providers, struct buffer *out);
 

@@ -134,13 +134,14 @@ static bool is_same_breaker(const struct provider *provider, const struct provid
            provider->probe_ns_max == probe_time(config);
 }
 
-static struct provider *provider_find(struct providers *providers, const char *name)
+/* Thread: any. Returns: the record's index, -1 when there is none. */
+static int provider_find(const struct providers *providers, struct slice name)
 {
     const uint32_t count = atomic_load_acquire(&providers->record_count);
     for (uint32_t i = 0; i < count; i++)
-        if (strcmp(providers->records[i].name, name) == 0)
-            return &providers->records[i];
-    return NULL;
+        if (slice_has_text(name, providers->records[i].name))
+            return (int)i;
+    return -1;
 }
 
 /* Only names that need no escaping in a label have metrics; the configuration allows no others. */
@@ -161,11 +162,12 @@ static void register_metrics(struct provider *provider)
     }
 }
 
-static struct provider *provider_add(struct providers *providers, const struct provider_config *config, uint64_t now_ns)
+/* Returns: the new record's index, -1 when there is no room for it or its name. */
+static int provider_add(struct providers *providers, const struct provider_config *config, uint64_t now_ns)
 {
     const uint32_t index = atomic_load_relaxed(&providers->record_count);
-    if (index == PROVIDERS_MAX)
-        return NULL;
+    if (index == PROVIDERS_MAX || config->name.size >= PROVIDER_NAME_BYTES_MAX)
+        return -1;
     struct provider *const provider = &providers->records[index];
     memcpy(provider->name, config->name.data, config->name.size);
     provider->name[config->name.size] = '\0';
@@ -175,7 +177,7 @@ static struct provider *provider_add(struct providers *providers, const struct p
     provider->probe_ns_max = probe_time(config);
     register_metrics(provider);
     atomic_store_release(&providers->record_count, index + 1);
-    return provider;
+    return (int)index;
 }
 
 static void provider_configure(struct provider *provider, const struct provider_config *config, uint64_t now_ns)
@@ -251,12 +253,13 @@ static void refuse_waiting_while_open(struct worker *worker, struct provider *pr
 
 static void on_ask(struct providers *providers, struct worker *worker, struct permit *permit, uint64_t now_ns)
 {
-    struct provider *const provider = provider_find(providers, permit->provider);
-    if (provider == NULL) {
+    const int record = provider_find(providers, slice_from_text(permit->provider));
+    if (record < 0) {
         give(worker, permit, ERR_INVALID);
         return;
     }
-    permit->record = (uint32_t)(provider - providers->records);
+    permit->record = (uint32_t)record;
+    struct provider *const provider = &providers->records[record];
     if (provider->waiting_count == WAITING_MAX) {
         permit->retry_after_ns = SECOND_NS;
         give(worker, permit, ERR_BUSY);
@@ -341,20 +344,15 @@ static uint32_t configure(struct providers *providers, const struct config *conf
     uint32_t left_out = 0;
     for (uint32_t i = 0; i < config->provider_count; i++) {
         const struct provider_config *const provider_config = &config->providers[i];
-        char name[PROVIDER_NAME_BYTES_MAX] = "";
-        struct provider *provider = NULL;
-        if (provider_config->name.size < sizeof name) {
-            memcpy(name, provider_config->name.data, provider_config->name.size);
-            provider = provider_find(providers, name);
-            if (provider == NULL)
-                provider = provider_add(providers, provider_config, now_ns);
-        }
-        if (provider == NULL || i >= PROVIDERS_MAX) {
+        int record = provider_find(providers, provider_config->name);
+        if (record < 0)
+            record = provider_add(providers, provider_config, now_ns);
+        if (record < 0 || i >= PROVIDERS_MAX) {
             left_out++;
             continue;
         }
-        provider_configure(provider, provider_config, now_ns);
-        atomic_store_relaxed(&providers->record_of_config[i], (uint32_t)(provider - providers->records));
+        provider_configure(&providers->records[record], provider_config, now_ns);
+        atomic_store_relaxed(&providers->record_of_config[i], (uint32_t)record);
     }
     atomic_store_relaxed(&providers->config_count,
                          config->provider_count < PROVIDERS_MAX ? config->provider_count : PROVIDERS_MAX);
@@ -401,11 +399,11 @@ struct gateway *providers_gateway(const struct providers *providers, uint32_t wo
 
 /* ---- what other threads may ask --------------------------------------------------------------------------------------- */
 
-bool providers_is_open(const struct providers *providers, int provider, uint64_t *ret_retry_after_ms)
+bool providers_is_open(const struct providers *providers, struct slice provider, uint64_t *ret_retry_after_ms)
 {
-    if (provider < 0 || (uint32_t)provider >= atomic_load_relaxed(&providers->config_count))
+    const int record = provider_find(providers, provider);
+    if (record < 0)
         return false;
-    const uint32_t record = atomic_load_relaxed(&providers->record_of_config[provider]);
     const struct provider_view *const view = &providers->records[record].view;
     const uint64_t open_until_ns = atomic_load_relaxed(&view->open_until_ns);
     const uint64_t now_ns = clock_mono_ns();

@@ -19,12 +19,13 @@ struct actor_id llm_gateway(const struct services *services)
     return gateway_id;
 }
 
-bool providers_is_open(const struct providers *providers, int provider, uint64_t *ret_retry_after_ms)
+bool providers_is_open(const struct providers *providers, struct slice provider, uint64_t *ret_retry_after_ms)
 {
     (void)providers;
-    if (is_breaker_open[provider])
+    bool is_open = is_breaker_open[slice_has_text(provider, "spare")];
+    if (is_open)
         *ret_retry_after_ms = 2500;
-    return is_breaker_open[provider];
+    return is_open;
 }
 
 void world_set_breaker(int provider, bool is_open)

@@ -427,7 +427,7 @@ static void the_turns_deadline_bounds_the_fetch_and_does_not_count_against_the_p
         end_with(i, ERR_TIMEOUT, 0);
     }
     assert_int_equal(last_answer(3)->done.code, ERR_TIMEOUT);
-    assert_false(providers_is_open(services.providers, 0, &retry_after_ms));
+    assert_false(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
     send_call(&(struct model_call){.token = 9, .deadline_ns = clock_mono_ns() - 1});
     assert_int_equal(last_answer(4)->done.code, ERR_TIMEOUT);
     assert_int_equal(scripted_count, 3);
@@ -440,7 +440,7 @@ static void the_breaker_opens_refuses_and_lets_one_probe_through(void **unused)
     uint64_t retry_after_ms = 0;
     for (uint64_t token = 0; token < 3; token++)
         call_and_fail(token, ERR_CONNECT);
-    assert_true(providers_is_open(services.providers, 0, &retry_after_ms));
+    assert_true(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
     assert_in_range(retry_after_ms, 9900, 10000);
     ask(3);
     const struct answer *answer = last_answer(4);
@@ -450,7 +450,7 @@ static void the_breaker_opens_refuses_and_lets_one_probe_through(void **unused)
     assert_int_equal(scripted_count, 3);
 
     pass(10 * S + 10 * MS);
-    assert_false(providers_is_open(services.providers, 0, &retry_after_ms));
+    assert_false(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
     ask(4);
     ask(5);
     assert_int_equal(scripted_count, 4); /* one probe */
@@ -500,7 +500,7 @@ static void a_refused_request_is_no_failure_of_the_provider(void **unused)
     }
     assert_int_equal(last_answer(10)->done.code, ERR_INVALID);
     assert_string_equal(last_answer(10)->detail, "HTTP 400: no");
-    assert_false(providers_is_open(services.providers, 0, &retry_after_ms));
+    assert_false(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
     expect_nothing_left();
 }
 
@@ -519,7 +519,7 @@ static void what_cannot_be_sent_is_refused_and_counts_for_nothing(void **unused)
         ask(token);
     assert_int_equal(last_answer(8)->done.code, ERR_BUSY);
     assert_false(last_answer(8)->done.was_sent);
-    assert_false(providers_is_open(services.providers, 0, &retry_after_ms));
+    assert_false(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
     assert_int_equal(scripted_count, 0);
     expect_nothing_left();
 }
@@ -542,10 +542,29 @@ static void a_reload_resets_a_breaker_only_when_its_options_change(void **unused
     for (uint64_t token = 0; token < 3; token++)
         call_and_fail(token, ERR_CONNECT);
     providers_reload(services.providers, worker, &config);
-    assert_true(providers_is_open(services.providers, 0, &retry_after_ms));
+    assert_true(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
     provider_config.breaker.failures = 4;
     providers_reload(services.providers, worker, &config);
-    assert_false(providers_is_open(services.providers, 0, &retry_after_ms));
+    assert_false(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
+    expect_nothing_left();
+}
+
+/* A turn asks by its own configuration, in which the numbers are others. */
+static void a_breaker_is_found_by_name_whatever_a_reload_did_to_the_order(void **unused)
+{
+    (void)unused;
+    uint64_t retry_after_ms = 0;
+    for (uint64_t token = 0; token < 3; token++)
+        call_and_fail(token, ERR_CONNECT);
+    struct provider_config reordered[] = {provider_config, provider_config};
+    reordered[0].name = SLICE_LITERAL("added");
+    struct config reloaded = config;
+    reloaded.providers = reordered;
+    reloaded.provider_count = 2;
+    providers_reload(services.providers, worker, &reloaded);
+    assert_true(providers_is_open(services.providers, provider_config.name, &retry_after_ms));
+    assert_false(providers_is_open(services.providers, SLICE_LITERAL("added"), &retry_after_ms));
+    assert_false(providers_is_open(services.providers, SLICE_LITERAL("nobody's"), &retry_after_ms));
     expect_nothing_left();
 }
 
@@ -578,6 +597,7 @@ int main(void)
         TEST(what_cannot_be_sent_is_refused_and_counts_for_nothing),
         TEST(a_conversation_that_is_gone_cancels_its_call),
         TEST(a_reload_resets_a_breaker_only_when_its_options_change),
+        TEST(a_breaker_is_found_by_name_whatever_a_reload_did_to_the_order),
         TEST(an_end_in_the_middle_of_calls_loses_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
