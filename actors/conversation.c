@@ -10,6 +10,7 @@
 #include "runtime/assert.h"
 #include "runtime/log.h"
 #include "runtime/planted.h"
+#include "runtime/sometimes.h"
 
 struct conversation_metrics conversation_metrics;
 
@@ -302,6 +303,8 @@ static enum err fold(struct conversation *c, const struct journal_load *load)
         if (code != OK)
             return code;
         c->snapshot_version = load->snapshot_version;
+        SOMETIMES(SNAPSHOT_AT_WAKE, true);
+        SOMETIMES(TAIL_BEHIND_SNAPSHOT, load->record_count > 0);
         c->snapshot_bytes = load->snapshot.size;
     }
     for (uint32_t i = 0; i < load->record_count; i++) {

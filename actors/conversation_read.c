@@ -11,6 +11,7 @@
 #include "net/json.h"
 #include "runtime/assert.h"
 #include "runtime/planted.h"
+#include "runtime/sometimes.h"
 
 enum {
     PAGE_ITEMS_DEFAULT = 100,
@@ -478,6 +479,7 @@ void conversation_check_subscribers(struct conversation *c, struct actor_context
             subscriber->retry_ns = context->now_ns + RETRY_NS;
             continue;
         }
+        SOMETIMES(SUBSCRIBER_BEHIND, true);
         page->reply_to = subscriber->reply_to;
         page->reply_token = subscriber->reply_token;
         page->read.event_count_max = CATCH_UP_EVENTS;

@@ -489,8 +489,13 @@ void conversation_fail(struct conversation *c, struct actor_context *context, en
     conversation_end_run(c);
     conversation_refuse_cancels(c, context, code);
     uint32_t retry_after_s = err_may_retry(code) ? 1 : 0;
-    while (c->waiters && !PLANTED(WAITER_FORGOTTEN)) {
+    while (c->waiters) {
         struct conv_request *waiter = conversation_remove_waiter(c, &c->waiters);
+        if (PLANTED(WAITER_FORGOTTEN)) {
+            struct msg *msg = &waiter->msg;
+            msg_destroy(context->worker, &msg);
+            continue;
+        }
         conv_request_refuse(context->worker, &waiter, code, retry_after_s, "the journal could not take the message");
     }
     if (c->erase)

@@ -26,6 +26,7 @@
 #include "runtime/log.h"
 #include "runtime/planted.h"
 #include "runtime/restart_intensity.h"
+#include "runtime/sometimes.h"
 #include "runtime/timer.h"
 #include "runtime/worker.h"
 
@@ -461,6 +462,7 @@ static void on_request(struct directory *d, struct msg **msg)
             refuse(d, msg, ERR_CRASHED, (uint32_t)(QUARANTINE_NS / SECOND_NS), "the conversation fails again and again");
         return;
     case ENTRY_PASSIVATING:
+        SOMETIMES(REQUEST_DURING_PASSIVATION, wants_answer(*msg));
         if (PLANTED(PASSIVATION_DROPS_HELD))
             return;
         hold(d, entry, msg);

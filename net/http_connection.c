@@ -8,6 +8,7 @@
 
 #include "net/http_server_internal.h"
 #include "runtime/clock.h"
+#include "runtime/planted.h"
 
 static void set_state(struct http_connection *connection, enum http_connection_state state)
 {
@@ -215,9 +216,12 @@ static void on_receive(struct ring_op *op, const struct ring_completion *complet
     ASSERT_ON_WORKER(connection->server->worker);
     connection->server->now_ns = clock_mono_ns(); /* the worker's is still that of before its sleep */
     if (completion->has_buffer) {
+        if (PLANTED(BUFFER_RETURNED_EARLY))
+            ring_buffer_return(worker_ring(connection->server->worker), completion->buffer_id);
         if (completion->result > 0)
             receive(connection, completion->data, (size_t)completion->result);
-        ring_buffer_return(worker_ring(connection->server->worker), completion->buffer_id);
+        if (!PLANTED(BUFFER_RETURNED_EARLY))
+            ring_buffer_return(worker_ring(connection->server->worker), completion->buffer_id);
     }
     if (!completion->more) {
         connection->is_receiving = connection->is_receive_cancelled = false;

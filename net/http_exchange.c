@@ -8,6 +8,8 @@
 
 #include "net/http_server_internal.h"
 #include "runtime/clock.h"
+#include "runtime/planted.h"
+#include "runtime/sometimes.h"
 
 enum { BLOCK_EXCHANGES = 256 };
 
@@ -45,7 +47,8 @@ static struct http_exchange *find(struct http_server *server, struct http_exchan
     if (id.index / BLOCK_EXCHANGES >= server->exchange_block_count)
         return NULL;
     struct http_exchange *exchange = &server->exchange_blocks[id.index / BLOCK_EXCHANGES][id.index % BLOCK_EXCHANGES];
-    return exchange->connection && exchange->id.generation == id.generation ? exchange : NULL;
+    bool is_same = exchange->id.generation == id.generation || PLANTED(ANSWER_TO_A_STRANGER);
+    return exchange->connection && is_same ? exchange : NULL;
 }
 
 struct http_exchange *http_exchange_create(struct http_connection *connection, const struct http1 *parser)
@@ -107,7 +110,8 @@ void http_exchange_abandon_all(struct http_connection *connection)
 static struct buffer *output_of(struct http_exchange *exchange)
 {
     struct http_connection *connection = exchange->connection;
-    if (connection->first == exchange)
+    SOMETIMES(ANSWER_HELD_BACK, connection->first != exchange);
+    if (connection->first == exchange || PLANTED(PIPELINE_OUT_OF_ORDER))
         return http_connection_output(connection);
     if (!exchange->held.data)
         http_server_take_buffer(connection->server, &exchange->held, HTTP_ANSWER_BYTES_MAX);

@@ -11,6 +11,7 @@
 
 #include "runtime/assert.h"
 #include "runtime/planted.h"
+#include "runtime/sometimes.h"
 
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -180,7 +181,10 @@ static void count_probe(struct breaker *breaker, enum breaker_verdict verdict, u
 {
     switch (verdict) {
     case BREAKER_NEUTRAL: return;
-    case BREAKER_FAILURE: breaker_set_state(breaker, BREAKER_OPEN, now_ns, "probe_failed"); return;
+    case BREAKER_FAILURE:
+        SOMETIMES(PROBE_FAILED, true);
+        breaker_set_state(breaker, BREAKER_OPEN, now_ns, "probe_failed");
+        return;
     case BREAKER_SUCCESS:
         if (++breaker->successes >= breaker->options.success_count)
             breaker_set_state(breaker, BREAKER_CLOSED, now_ns, "probes_succeeded");

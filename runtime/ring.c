@@ -29,6 +29,7 @@
 #include "runtime/assert.h"
 #include "runtime/ring_kernel.h"
 #include "runtime/ring_slots.h"
+#include "runtime/sometimes.h"
 
 enum { RING_STEP_EVENTS = 256 };
 
@@ -372,6 +373,7 @@ static void op_settle(struct ring *ring, struct ring_op *op, struct ring_complet
         op_set_state(ring, op, RING_OP_IDLE);
     } else if (completion->result == -ENOBUFS) {
         ring->stats.buffer_shortages++;
+        SOMETIMES(RECEIVE_STARVED, true);
         op_set_state(ring, op, RING_OP_STARVED);
     } else {
         op->is_poll_first = false;

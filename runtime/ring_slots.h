@@ -16,6 +16,8 @@
 #include <stdlib.h>
 
 #include "runtime/assert.h"
+#include "runtime/planted.h"
+#include "runtime/sometimes.h"
 
 struct ring_op;
 
@@ -101,7 +103,9 @@ static inline struct ring_op *ring_slots_find(const struct ring_slots *slots, ui
     if (index == 0 || index >= slots->count)
         return NULL;
     const struct ring_slot *slot = ring_slots_at(slots, index);
-    return slot->generation == (uint32_t)(user_data >> 32) ? slot->op : NULL;
+    bool is_late = slot->generation != (uint32_t)(user_data >> 32);
+    SOMETIMES(LATE_COMPLETION, is_late);
+    return is_late && !PLANTED(LATE_COMPLETION_ACCEPTED) ? NULL : slot->op;
 }
 
 #endif

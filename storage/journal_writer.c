@@ -19,6 +19,7 @@
 #include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/planted.h"
+#include "runtime/sometimes.h"
 
 enum {
     GROUP_BYTES_MAX = 8 << 20,
@@ -434,7 +435,10 @@ static void commit_group(struct journal *journal)
         err = commit(journal);
     if (err != OK) {
         bool is_lie = PLANTED(ACK_BEFORE_FLUSH) || (PLANTED(FULL_TAKEN_FOR_SUCCESS) && err == ERR_STORAGE_FULL);
-        if (!PLANTED(HEAD_KEPT_AFTER_FULL) && !is_lie)
+        SOMETIMES(GROUP_REFUSED, err == ERR_STORAGE_FULL);
+        if (PLANTED(HEAD_KEPT_AFTER_FULL) && err == ERR_STORAGE_FULL)
+            publish_heads(journal, count);
+        else if (!is_lie)
             undo_heads(journal, count);
         err = give_up(journal, "commit a group", err);
         answer_group(journal, count, is_lie ? OK : err);
@@ -448,6 +452,7 @@ static void commit_group(struct journal *journal)
         counter_add(COUNTER(journal, appends), appended);
         counter_add(COUNTER(journal, groups), 1);
         atomic_store_relaxed(COUNTER(journal, group_last), applied);
+        SOMETIMES(GROUP_OF_MANY, appended > 1);
     }
     release_lists(journal);
     answer_group(journal, count, OK);
