@@ -40,8 +40,9 @@
 
 enum {
     REQUEST_BYTES_MAX = 4 << 20,
-    BUCKET_COUNT = 4096, /* of (reply_to, token): three attempts a chain at 12,000 */
-    HEADER_BYTES_MAX = 4096,
+    BUCKET_COUNT = 4096,      /* of (reply_to, token): three attempts a chain at 12,000 */
+    API_KEY_BYTES_MAX = 4096, /* config_secret.c */
+    HEADER_BYTES_MAX = API_KEY_BYTES_MAX + 1024,
 };
 
 enum attempt_state {
@@ -412,13 +413,13 @@ static enum err attempt_send(struct model_attempt *attempt)
     if (err != OK)
         return err;
 
-    char block[HEADER_BYTES_MAX], bearer[1024];
+    char block[HEADER_BYTES_MAX], bearer[sizeof "Bearer " + API_KEY_BYTES_MAX];
     char *end = block;
     const char *const limit = block + sizeof block;
     const char *headers[6], **header = headers;
     *header++ = "Content-Type: application/json";
     *header++ = "Accept: text/event-stream, application/json";
-    bool is_whole = provider->api_key.size < sizeof bearer - sizeof "Bearer ";
+    bool is_whole = provider->api_key.size <= API_KEY_BYTES_MAX;
     if (is_whole && provider->api_key.size > 0) {
         const int size = snprintf(bearer, sizeof bearer, "Bearer %.*s", SLICE_PRINT(provider->api_key));
         *header = write_header(&end, limit, "Authorization", slice_of(bearer, (size_t)size));

@@ -258,6 +258,22 @@ static void the_request_says_what_the_agent_is_configured_to(void **unused)
     expect_nothing_left();
 }
 
+/* As long as the configuration lets it be: tokens of some gateways are JWTs of several KiB. */
+static void the_longest_key_is_sent_whole(void **unused)
+{
+    (void)unused;
+    static char key[4096];
+    memset(key, 'k', sizeof key);
+    provider_config.api_key = slice_of(key, sizeof key);
+    ask(1);
+    assert_int_equal(scripted_count, 1);
+    const char *const sent = strstr(scripted[0].headers, "Bearer k");
+    assert_non_null(sent);
+    assert_int_equal(strspn(sent + sizeof "Bearer " - 1, "k"), sizeof key);
+    end_with(0, ERR_CONNECT, 0);
+    expect_nothing_left();
+}
+
 static void a_stream_comes_as_deltas_and_then_whole(void **unused)
 {
     (void)unused;
@@ -582,6 +598,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(the_request_says_what_the_agent_is_configured_to),
+        TEST(the_longest_key_is_sent_whole),
         TEST(a_stream_comes_as_deltas_and_then_whole),
         TEST(an_exchange_that_does_not_end_after_done_is_cut_short),
         TEST(failures_keep_their_code_and_the_partial_text),

@@ -10,7 +10,7 @@ enum { SCRIPTED_MAX = 256 };
 
 struct scripted_call {
     struct fetch_request request; /* only numbers, context and callbacks are valid */
-    char url[256], headers[1024], body[4096];
+    char url[256], headers[8192], body[4096];
     bool is_cancelled, is_done;
 };
 
