@@ -16,8 +16,17 @@ void pack_init(msgpack_packer *packer, struct buffer *out)
 
 void pack_text(msgpack_packer *packer, struct slice text)
 {
-    msgpack_pack_str(packer, text.size);
-    msgpack_pack_str_body(packer, text.data, text.size);
+    char fixstr[32];
+    if (text.size >= sizeof fixstr) {
+        msgpack_pack_str(packer, text.size);
+        msgpack_pack_str_body(packer, text.data, text.size);
+        return;
+    }
+    /* Head and body in one write: nearly all texts of an event are as short, and two writes cost twice. */
+    fixstr[0] = (char)(0xA0 | text.size);
+    if (text.size)
+        memcpy(fixstr + 1, text.data, text.size);
+    write_to_buffer(packer->data, fixstr, text.size + 1);
 }
 
 void pack_bytes(msgpack_packer *packer, const void *bytes, size_t size)

@@ -57,28 +57,13 @@ char *buffer_reserve(struct buffer *buffer, size_t size)
     return data + buffer->size;
 }
 
-void buffer_append(struct buffer *buffer, const void *data, size_t size)
+void buffer_append_growing(struct buffer *buffer, const void *data, size_t size)
 {
     char *place = buffer_reserve(buffer, size);
     if (!place || size == 0)
         return;
     memcpy(place, data, size);
     buffer->size += size;
-}
-
-void buffer_append_slice(struct buffer *buffer, struct slice slice)
-{
-    buffer_append(buffer, slice.data, slice.size);
-}
-
-void buffer_append_text(struct buffer *buffer, const char *text)
-{
-    buffer_append(buffer, text, strlen(text));
-}
-
-void buffer_append_byte(struct buffer *buffer, char byte)
-{
-    buffer_append(buffer, &byte, 1);
 }
 
 void buffer_append_format(struct buffer *buffer, const char *format, ...)
