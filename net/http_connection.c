@@ -86,6 +86,36 @@ static void continue_sending(struct http_connection *connection)
         send_piece(connection);
 }
 
+/* ---- idle -------------------------------------------------------------------------------------------------------------- */
+static bool is_idle(const struct http_connection *connection)
+{
+    return connection->state == HTTP_CONNECTION_OPEN && !connection->is_broken && !connection->first &&
+           !connection->input && http_connection_unsent(connection) == 0;
+}
+
+static void update_idle(struct http_connection *connection)
+{
+    struct http_server *server = connection->server;
+    bool is_listed = http_link_is_in_list(&connection->idle), is_now = is_idle(connection);
+    if (is_listed == is_now)
+        return;
+    if (is_now) {
+        connection->idle_since_ns = connection->server->now_ns;
+        http_link_append(&server->idle, &connection->idle);
+    } else {
+        http_link_remove(&connection->idle);
+    }
+    uint32_t count = atomic_load_explicit(&server->idle_count, memory_order_relaxed);
+    atomic_store_explicit(&server->idle_count, is_now ? count + 1 : count - 1, memory_order_relaxed);
+}
+
+void http_connection_break(struct http_connection *connection)
+{
+    connection->is_broken = true;
+    update_idle(connection);
+    http_server_mark_dirty(connection->server, connection);
+}
+
 /* ---- input ------------------------------------------------------------------------------------------------------------- */
 /* H2, H5: otherwise what is received waits. */
 static bool may_take_request(const struct http_connection *connection)
@@ -222,6 +252,7 @@ static void on_receive(struct ring_op *op, const struct ring_completion *complet
             receive(connection, completion->data, (size_t)completion->result);
         if (!PLANTED(BUFFER_RETURNED_EARLY))
             ring_buffer_return(worker_ring(connection->server->worker), completion->buffer_id);
+        update_idle(connection); /* at once: who makes room in this very turn must not choose one that has just asked */
     }
     if (!completion->more) {
         connection->is_receiving = connection->is_receive_cancelled = false;
@@ -278,12 +309,6 @@ static void send_continue(struct http_connection *connection)
 }
 
 /* ---- deadlines --------------------------------------------------------------------------------------------------------- */
-static bool is_idle(const struct http_connection *connection)
-{
-    return connection->state == HTTP_CONNECTION_OPEN && !connection->first && !connection->input &&
-           http_connection_unsent(connection) == 0;
-}
-
 static uint64_t input_deadline(const struct http_connection *connection)
 {
     const struct http_server_options *options = &connection->server->options;
@@ -412,22 +437,6 @@ static void update_receiving(struct http_connection *connection)
         connection->is_receive_cancelled = true;
         ring_cancel(ring, &connection->receive_op);
     }
-}
-
-static void update_idle(struct http_connection *connection)
-{
-    struct http_server *server = connection->server;
-    bool is_listed = http_link_is_in_list(&connection->idle), is_now = is_idle(connection);
-    if (is_listed == is_now)
-        return;
-    if (is_now) {
-        connection->idle_since_ns = connection->server->now_ns;
-        http_link_append(&server->idle, &connection->idle);
-    } else {
-        http_link_remove(&connection->idle);
-    }
-    uint32_t count = atomic_load_explicit(&server->idle_count, memory_order_relaxed);
-    atomic_store_explicit(&server->idle_count, is_now ? count + 1 : count - 1, memory_order_relaxed);
 }
 
 static void tell_drained(struct http_connection *connection)

@@ -66,9 +66,7 @@ static void close_oldest_idle(struct http_server *server)
 {
     if (server->idle.next == &server->idle)
         return;
-    struct http_connection *oldest = container_of(server->idle.next, struct http_connection, idle);
-    oldest->is_broken = true;
-    http_server_mark_dirty(server, oldest);
+    http_connection_break(container_of(server->idle.next, struct http_connection, idle));
 }
 
 static void adopt(struct http_connection *connection)

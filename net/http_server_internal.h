@@ -181,6 +181,8 @@ struct slice http_server_date(struct http_server *server);
 /* Owns: takes the connection, which is already counted. */
 void http_connection_adopt(struct http_connection *connection);
 void http_connection_settle(struct http_connection *connection);
+/* To be closed when it is settled; from now on it is none of the idle ones. */
+void http_connection_break(struct http_connection *connection);
 /* Unsent bytes; those held for later exchanges apart. */
 size_t http_connection_unsent(const struct http_connection *connection);
 /* Where what goes out next is written. */

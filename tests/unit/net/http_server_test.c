@@ -859,6 +859,35 @@ static void b6_at_the_cap_the_oldest_idle_is_closed(void **state)
     assert_int_equal(count_of(hear(fourth), "HTTP/1.1 200"), 1);
 }
 
+static void b6_at_the_cap_each_that_comes_costs_an_idle_one(void **state)
+{
+    (void)state;
+    start(1, NULL, 1, (struct http_server_options){.connections_max = 6});
+    for (int i = 0; i < 6; i++)
+        connect_client();
+    for (int i = 0; i < 3; i++)
+        assert_non_null(sim_connect(world.address)); /* all three in one turn */
+    settle();
+    assert_int_equal(stats_of(0).connections, 6);
+    assert_int_equal(stats_of(0).accepted, 9);
+}
+
+static void b6_one_that_has_just_asked_is_no_idle_one(void **state)
+{
+    (void)state;
+    /* An accept that ends each time is armed behind the receives, so that it completes after them. */
+    struct sim_options sim = {.multishot_end_per_mille = 1000};
+    start(1, &sim, 1, (struct http_server_options){.connections_max = 2});
+    struct sim_client *oldest = connect_client(), *other = connect_client();
+    assert_true(sim_client_send(oldest, GET("/later/0"), strlen(GET("/later/0"))) > 0);
+    assert_non_null(sim_connect(world.address));
+    settle(); /* the request and the connection come in one turn */
+    answer_later(0, "there");
+    assert_int_equal(count_of(hear(oldest), "HTTP/1.1 200"), 1);
+    assert_true(sim_client_is_closed_by_peer(other));
+    assert_int_equal(world.gone_count, 0);
+}
+
 static void b6_without_idle_ones_accepting_pauses(void **state)
 {
     (void)state;
@@ -1133,6 +1162,8 @@ int main(void)
         TEST(destroy_with_everything_open_leaks_nothing),
         TEST(connections_go_to_the_worker_with_the_fewest),
         TEST(b6_at_the_cap_the_oldest_idle_is_closed),
+        TEST(b6_at_the_cap_each_that_comes_costs_an_idle_one),
+        TEST(b6_one_that_has_just_asked_is_no_idle_one),
         TEST(b6_without_idle_ones_accepting_pauses),
         TEST(b6_out_of_descriptors_others_are_served_and_accepting_goes_on_later),
         TEST(b6_out_of_descriptors_one_is_shed_a_pause_and_none_once_there_are_some),
