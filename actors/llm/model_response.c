@@ -67,6 +67,24 @@ static bool find_member(struct json_value object, const char *key, struct json_v
     return object.type == JSON_OBJECT && json_find(object, key, ret_value) && ret_value->type != JSON_NULL;
 }
 
+struct member {
+    const char *key;
+    struct json_value value; /* JSON_NULL (0) until found */
+};
+
+/* Several members in one walk: a stream is tens of thousands of chunks a second, and a member that is absent costs a whole one. */
+static void find_members(struct json_value object, struct member *members, size_t count)
+{
+    struct json_iterator iterator = {0};
+    struct slice raw_key;
+    struct json_value value;
+    while (json_next_member(object, &iterator, &raw_key, &value)) {
+        for (size_t i = 0; i < count; i++)
+            if (json_key_is(raw_key, members[i].key))
+                members[i].value = value;
+    }
+}
+
 /* Appends the string to the text. */
 static void append_text(struct model_response *response, struct json_value value)
 {
@@ -98,21 +116,17 @@ static void read_tokens(struct json_value usage, const char *key, uint64_t *toke
         *tokens = (uint64_t)count;
 }
 
-static void read_usage(struct model_response *response, struct json_value root)
+static void read_usage(struct model_response *response, struct json_value usage)
 {
-    struct json_value usage;
-    if (!find_member(root, "usage", &usage))
-        return;
     read_tokens(usage, "prompt_tokens", &response->input_tokens);
     read_tokens(usage, "completion_tokens", &response->output_tokens);
 }
 
-static void read_finish_reason(struct model_response *response, struct json_value choice)
+static void read_finish_reason(struct model_response *response, struct json_value value)
 {
-    struct json_value value;
     struct slice reason;
     char buffer[MODEL_FINISH_REASON_BYTES_MAX];
-    if (!find_member(choice, "finish_reason", &value))
+    if (value.type == JSON_NULL)
         return;
     if (json_string(value, buffer, sizeof buffer, &reason) != OK || reason.size >= sizeof response->finish_reason) {
         fail(response, ERR_PROTOCOL, "finish_reason is no short string");
@@ -122,23 +136,21 @@ static void read_finish_reason(struct model_response *response, struct json_valu
     response->finish_reason[reason.size] = '\0';
 }
 
-/* choices[0]; whatever else there is was not asked for. */
-static bool find_choice(struct json_value root, struct json_value *ret_choice)
+/* choices[0]: text, in member `key` ("delta" of a chunk, "message" of a document), and finish_reason. Whatever other choices
+ * there are were not asked for. Returns: false when there is none. */
+static bool read_choice(struct model_response *response, struct json_value choices, const char *key)
 {
-    struct json_value choices;
     struct json_iterator iterator = {0};
-    return find_member(root, "choices", &choices) && choices.type == JSON_ARRAY &&
-           json_next_element(choices, &iterator, ret_choice);
-}
-
-/* Text and finish_reason of a choice, whose text lies in member `key`: "delta" of a chunk, "message" of a document. */
-static void read_choice(struct model_response *response, struct json_value choice, const char *key)
-{
-    struct json_value message, content;
-    if (find_member(choice, key, &message) && find_member(message, "content", &content))
+    struct json_value choice, content;
+    if (!json_next_element(choices, &iterator, &choice))
+        return false;
+    struct member members[] = {{.key = key}, {.key = "finish_reason"}};
+    find_members(choice, members, 2);
+    if (find_member(members[0].value, "content", &content))
         append_text(response, content);
     if (response->code == OK)
-        read_finish_reason(response, choice);
+        read_finish_reason(response, members[1].value);
+    return true;
 }
 
 /* ---- errors of the provider ------------------------------------------------------------------------------------------- */
@@ -209,7 +221,7 @@ static void fail_in_stream(struct model_response *response, struct json_value ro
 static void on_event(void *context, const struct sse_event *event)
 {
     struct model_response *const response = context;
-    struct json_value root, value;
+    struct json_value root;
     struct json_problem problem;
     if (response->code != OK || response->is_done)
         return;
@@ -221,13 +233,14 @@ static void on_event(void *context, const struct sse_event *event)
         fail(response, ERR_PROTOCOL, "malformed chunk: %s at byte %zu", problem.reason, problem.offset);
         return;
     }
-    if (find_member(root, "error", &value)) {
-        fail_in_stream(response, root, value);
+    struct member members[] = {{.key = "error"}, {.key = "choices"}, {.key = "usage"}};
+    find_members(root, members, 3);
+    if (members[0].value.type != JSON_NULL) {
+        fail_in_stream(response, root, members[0].value);
         return;
     }
-    if (find_choice(root, &value))
-        read_choice(response, value, "delta");
-    read_usage(response, root);
+    (void)read_choice(response, members[1].value, "delta"); /* the chunk with the usage has none */
+    read_usage(response, members[2].value);
 }
 
 void model_response_init(struct model_response *response)
@@ -287,19 +300,20 @@ enum err model_response_feed(struct model_response *response, int status, struct
 
 static void finish_document(struct model_response *response)
 {
-    struct json_value root, choice;
+    struct json_value root;
     struct json_problem problem;
     if (json_validate(buffer_slice(&response->body), &root, &problem) != OK) {
         fail(response, ERR_PROTOCOL, "malformed response: %s at byte %zu", problem.reason, problem.offset);
         return;
     }
-    if (!find_choice(root, &choice)) {
+    struct member members[] = {{.key = "choices"}, {.key = "usage"}};
+    find_members(root, members, 2);
+    if (!read_choice(response, members[0].value, "message")) {
         if (!fail_with_error_in(response, root, ERR_PROTOCOL, 0))
             fail(response, ERR_PROTOCOL, "a response without choices");
         return;
     }
-    read_choice(response, choice, "message");
-    read_usage(response, root);
+    read_usage(response, members[1].value);
 }
 
 static void finish_stream(struct model_response *response, const struct fetch_result *result)
