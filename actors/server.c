@@ -468,14 +468,9 @@ bool server_step_part(struct server *server, uint32_t part)
     return part == server->worker_count ? journal_write_step(server->journal) : journal_read_step(server->journal);
 }
 
-uint64_t server_next_deadline_ns(const struct server *server)
+uint64_t server_part_deadline_ns(const struct server *server, uint32_t part)
 {
-    uint64_t next_ns = UINT64_MAX;
-    for (uint32_t i = 0; i < server->worker_count; i++) {
-        uint64_t deadline_ns = worker_next_deadline_ns(runtime_worker(server->runtime, i));
-        next_ns = deadline_ns < next_ns ? deadline_ns : next_ns;
-    }
-    return next_ns;
+    return part < server->worker_count ? worker_next_deadline_ns(runtime_worker(server->runtime, part)) : UINT64_MAX;
 }
 
 bool server_is_drained(const struct server *server)

@@ -11,8 +11,9 @@
 #include "net/json.h"
 #include "runtime/clock.h"
 #include "runtime/ring_sim.h"
+#include "runtime/sometimes.h"
 
-static const uint64_t MS = 1000000, PATIENCE_MS = 40000;
+static const uint64_t MS = 1000000, PATIENCE_MS = 120000;
 
 void customer_create(struct customer *customer, const struct plan *plan, uint32_t index, const char *agent)
 {
@@ -36,7 +37,8 @@ void customer_create(struct customer *customer, const struct plan *plan, uint32_
     }
 }
 
-static void write_request(struct customer *customer, struct sim_http *line, struct sim_message *message, const char *text)
+static void write_request(struct customer *customer, const struct world *world, struct sim_http *line,
+                          struct sim_message *message, const char *text)
 {
     char path[96], headers[96];
     snprintf(path, sizeof path, "/v1/conversations/c-%u/messages", customer->conversation);
@@ -54,8 +56,11 @@ static void write_request(struct customer *customer, struct sim_http *line, stru
     tell("customer %u: %s says %.*s", customer->index, line == &customer->line ? "line" : "copy",
          SLICE_PRINT(buffer_slice(&body)));
     sim_http_send(line, "POST", path, headers, buffer_slice(&body));
-    if (text == message->text)
+    if (text == message->text) {
         message->said_count++;
+        message->said_in_life = message->said_life == world->lives ? message->said_in_life + 1 : 1;
+        message->said_life = world->lives;
+    }
     buffer_deinit(&body);
 }
 
@@ -93,12 +98,24 @@ static struct json_value parse(struct slice body)
 }
 
 /* Takes what an answer promises about a message; a second promise must equal the first. */
-static void note_answer(struct customer *customer, struct sim_message *message, const struct sim_answer *answer)
+static void note_answer(struct customer *customer, const struct world *world, struct sim_message *message,
+                        const struct sim_answer *answer)
 {
     struct json_value root = parse(answer->body), reply;
     char status[20], turn_id[40], text[128] = "";
     text_of(root, "status", status, sizeof status);
     text_of(root, "turn_id", turn_id, sizeof turn_id);
+    char message_id[sizeof message->id];
+    text_of(root, "message_id", message_id, sizeof message_id);
+    if (message_id[0] && strcmp(message_id, message->id) != 0)
+        fail("customer %u: the answer to %s is that to %s", customer->index, message->id, message_id);
+    struct json_value duplicate;
+    bool is_copy = json_find(root, "duplicate", &duplicate) && slice_has_text(duplicate.raw, "true");
+    SOMETIMES(COPY_AFTER_RESTART, is_copy && message->was_accepted && message->accepted_life < world->lives);
+    SOMETIMES(CRASH_AFTER_FLUSH,
+              is_copy && !message->was_accepted && message->said_in_life == 1 && message->said_count > 1);
+    if (!message->was_accepted)
+        message->accepted_life = world->lives;
     if (json_find(root, "reply", &reply) && reply.type == JSON_OBJECT)
         text_of(reply, "text", text, sizeof text);
     if (!turn_id[0])
@@ -118,7 +135,7 @@ static void note_answer(struct customer *customer, struct sim_message *message, 
     snprintf(message->reply, sizeof message->reply, "%s", text);
     if (strcmp(status, "completed") == 0 && !message->from && !strstr(text, message->text))
         fail("customer %u: %s said \"%s\" and got the reply \"%s\"", customer->index, message->id, message->text, text);
-    if (strcmp(status, "cancelled") == 0)
+    if (strcmp(status, "cancelled") == 0 && !world->plan->acts)
         fail("customer %u: %s was cancelled by nobody", customer->index, message->id);
 }
 
@@ -151,7 +168,7 @@ static void take_answer(struct customer *customer, const struct world *world, co
     switch (answer->status) {
     case 200:
     case 202:
-        note_answer(customer, message, answer);
+        note_answer(customer, world, message, answer);
         if (message->is_done) {
             customer->next++;
             think(customer, sim_random_below(world->plan->think_ms_max + 1));
@@ -169,6 +186,13 @@ static void take_answer(struct customer *customer, const struct world *world, co
                  message->id);
         break;
     case 409:
+        if (world->plan->acts && memmem(answer->body.data, answer->body.size, "wrong-state", 11)) {
+            for (uint32_t i = 1; i <= customer->in_flight; i++)
+                customer->messages[customer->next + i].is_unsure = true;
+            think(customer, 100 + sim_random_below(1000)); /* parked or closed: the operator opens it again */
+            hang_up(customer);
+            return;
+        }
         /* Refused for good (reject while busy) or not its turn (a person who does not own the conversation). */
         if (!message->is_reject && !message->from)
             fail("customer %u: %s: 409: %.*s", customer->index, message->id, SLICE_PRINT(answer->body));
@@ -215,7 +239,7 @@ static bool send_next(struct customer *customer, struct world *world)
         write_look(customer, message);
         customer->is_polling = true;
     } else {
-        write_request(customer, &customer->line, message, message->text);
+        write_request(customer, world, &customer->line, message, message->text);
         message->was_sent = true;
     }
     customer->in_flight++;
@@ -243,7 +267,7 @@ static bool step_copy(struct customer *customer, struct world *world)
             copied->wants_forgery = false;
         else
             copied->wants_copy = false;
-        write_request(customer, &customer->copy_line, copied, forges ? "forged" : copied->text);
+        write_request(customer, world, &customer->copy_line, copied, forges ? "forged" : copied->text);
         return true;
     }
     struct sim_answer answer;
@@ -258,10 +282,10 @@ static bool step_copy(struct customer *customer, struct world *world)
                 fail("customer %u: %s with another text: %d: %.*s", customer->index, message->id, answer.status,
                      SLICE_PRINT(answer.body));
         } else if (answer.status == 200 || answer.status == 202) {
-            note_answer(customer, message, &answer);
+            note_answer(customer, world, message, &answer);
         } else if (answer.status == 409 || answer.status == 422) {
             /* The copy came first and was refused for good; the original then is a new try. */
-            if (!message->is_reject && !message->from)
+            if (!message->is_reject && !message->from && !world->plan->acts)
                 fail("customer %u: copy of %s: %d: %.*s", customer->index, message->id, answer.status,
                      SLICE_PRINT(answer.body));
         }
@@ -298,8 +322,8 @@ bool customer_step(struct customer *customer, struct world *world)
         case SIM_HTTP_STREAM: break;
         }
         if (customer->in_flight && clock_mono_ns() > customer->answer_deadline_ns) {
-            hang_up(customer); /* asks again */
-            return true;
+            fail("customer %u: %s has no answer after %" PRIu64 " s, and the line is open", customer->index,
+                 customer->messages[customer->next].id, PATIENCE_MS / 1000); /* V8 */
         }
     }
     return send_next(customer, world) || did_something;

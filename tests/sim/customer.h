@@ -16,11 +16,13 @@ struct sim_message {
     char id[32], text[64];
     const char *from; /* NULL: the customer; else "human:x" */
     bool is_async, is_reject, wants_copy, wants_forgery;
-    bool was_sent, was_accepted; /* accepted: a 200 or 202 said that it is durable */
-    bool is_done;                /* 200, final; or refused for good, then without a status */
-    bool is_refused;             /* 409, 422 and said only once: must never appear */
-    uint32_t said_count;         /* tries and copies: one that was refused may be followed by one that is not */
-    bool is_unsure;              /* sent behind one that was refused for now: the order is no longer promised */
+    bool was_sent, was_accepted;      /* accepted: a 200 or 202 said that it is durable */
+    bool is_done;                     /* 200, final; or refused for good, then without a status */
+    bool is_refused;                  /* 409, 422 and said only once: must never appear */
+    uint32_t said_life, said_in_life; /* life of the server when it was said last; how often in that life */
+    uint32_t accepted_life;
+    uint32_t said_count; /* tries and copies: one that was refused may be followed by one that is not */
+    bool is_unsure;      /* sent behind one that was refused for now: the order is no longer promised */
     char status[20], reply[128], turn_id[40];
 };
 

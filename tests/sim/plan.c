@@ -54,6 +54,11 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .kill_per_mille = between(0, 1000),
         .full_disks = perhaps(is_quiet ? 0 : 250, 2),
         .rots = perhaps(is_quiet ? 0 : 120, 1),
+        .hold_per_mille = perhaps(chance, 300),
+        .hold_ms_max = between(1, 100),
+        .outage_ms = perhaps(is_quiet ? 0 : 100, 20000),
+        .acts = perhaps(350, 16),
+        .erasures = perhaps(300, 4),
         .think_ms_max = between(0, 1) ? between(1, 20) : between(20, 3000),
         .idle_ms = between(0, 1) ? between(1, 50) : between(50, 60000),
         .dedup_messages = between(16, 64),
@@ -64,6 +69,12 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .breaker_failures = between(1, 8),
         .pipeline = between(1, 32),
     };
+    if (plan->outage_ms) { /* many who want a model at once, and nothing that ends a call but the provider: V9 */
+        plan->conversations = plan->customers = CONVERSATIONS_MAX;
+        plan->model_per_mille = 1000;
+        plan->acts = plan->full_disks = 0;
+        plan->outage_ms += 10000;
+    }
     /* A copy that comes later than the window is long is a new message, and rightly so; nobody could tell it from a bug. */
     uint32_t messages = (plan->customers + plan->conversations - 1) / plan->conversations * plan->messages;
     plan->dedup_messages = plan->dedup_messages > messages ? plan->dedup_messages : messages;
@@ -97,11 +108,11 @@ void plan_print(const struct plan *plan)
            " workers=%u conversations=%u customers=%u messages=%u model=%u copy=%u forge=%u ahead=%u async=%u "
            "reject=%u leave=%u takeover=%u provider_fault=%u observers=%u crashes=%u io_crash=%u kill=%u full=%u rots=%u "
            "idle_ms=%u "
-           "dedup=%u queued=%u mailbox=%u retry=%u breaker=%u pipeline=%u\n",
+           "dedup=%u queued=%u mailbox=%u retry=%u breaker=%u pipeline=%u hold=%u outage=%u acts=%u erasures=%u\n",
            plan->seed, plan->workers, plan->conversations, plan->customers, plan->messages, plan->model_per_mille,
            plan->copy_per_mille, plan->forge_per_mille, plan->ahead_per_mille, plan->async_per_mille,
            plan->reject_per_mille, plan->leave_per_mille, plan->takeover_per_mille, plan->provider_fault_per_mille,
            plan->observers, plan->crashes, plan->io_crash_per_mille, plan->kill_per_mille, plan->full_disks, plan->rots,
            plan->idle_ms, plan->dedup_messages, plan->queued_turns, plan->mailbox_messages, plan->retry_attempts,
-           plan->breaker_failures, plan->pipeline);
+           plan->breaker_failures, plan->pipeline, plan->hold_per_mille, plan->outage_ms, plan->acts, plan->erasures);
 }

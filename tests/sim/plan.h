@@ -33,6 +33,11 @@ struct plan {
     uint32_t kill_per_mille;     /* crash: of the process only, the disk keeps what it was given */
     uint32_t full_disks;         /* times the disk is full for a while */
     uint32_t rots;               /* restarts before which a bit of a record flips */
+    uint32_t hold_per_mille; /* step of a worker or journal thread that did something: it gets no processor for a while */
+    uint32_t hold_ms_max;
+    uint32_t outage_ms; /* for so long the provider answers nothing but 503; 0: never */
+    uint32_t acts;      /* of the operator: cancel, handoff, park, close and back */
+    uint32_t erasures;  /* of a conversation of its own */
     uint32_t think_ms_max;
     /* configuration of the server */
     uint32_t idle_ms, dedup_messages, history_messages, queued_turns, mailbox_messages, retry_attempts, breaker_failures;

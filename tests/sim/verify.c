@@ -15,16 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/fetch_sim.h"
 #include "net/json.h"
 #include "runtime/ring_sim.h"
+#include "runtime/sometimes.h"
 
 enum { PAGES_MAX = 10000, STEPS_MAX = 200000, ENDS_MAX = 1024 };
 
 struct story {
     struct buffer lines; /* envelopes as they came, one a line */
     uint64_t last_version;
-    uint64_t attempts;
 };
 
 static int ask(struct world *world, const char *path, struct buffer *ret_body)
@@ -134,8 +133,9 @@ struct told {
     uint32_t customer[ENDS_MAX], message[ENDS_MAX];
     char status[ENDS_MAX][20];
     uint32_t turn_count, end_count;
+    uint32_t attempts[ENDS_MAX]; /* at a model's answer */
     uint64_t epoch;
-    bool is_with_people;
+    bool is_with_people, is_shut; /* shut: parked or closed */
 };
 
 static uint32_t turn_index(const struct told *told, const char *turn_id, struct slice line)
@@ -154,6 +154,8 @@ static void note_received(struct told *told, struct json_value payload, struct s
         customer >= CUSTOMERS_MAX || message >= MESSAGES_MAX)
         fail("a message nobody said: %.*s", SLICE_PRINT(line));
     struct sim_message *promised = &customers[customer].messages[message];
+    if (told->is_shut)
+        fail("a parked or closed conversation took a message: %.*s", SLICE_PRINT(line)); /* V6 */
     if (strcmp(text(payload, "text", said, sizeof said), promised->text) != 0)
         fail("%s has the text \"%s\" instead of \"%s\"", id, said, promised->text);
     if (told->received[customer][message]++)
@@ -182,6 +184,8 @@ static void note_end(struct told *told, struct json_value payload, struct slice 
         fail("turn %s ended out of its turn: %.*s", turn_id, SLICE_PRINT(line)); /* V4 */
     told->end_count++;
     text(payload, "status", told->status[i], sizeof told->status[i]);
+    if (strcmp(status, "cancelled") == 0) /* with what had been spoken */
+        text(payload, "text", told->replies[i], sizeof told->replies[i]);
     if (!told->status[i][0])
         snprintf(told->status[i], sizeof told->status[i], "%s", status);
 }
@@ -208,7 +212,13 @@ static void note_owner(struct told *told, struct json_value payload, struct slic
     told->is_with_people = strncmp(owner, "queue:", 6) == 0 || strncmp(owner, "human:", 6) == 0;
 }
 
-static void read_events(struct story *story, struct told *told, struct customer *customers)
+static void note_attempt(struct told *told, struct json_value payload, struct slice line)
+{
+    char turn_id[40];
+    told->attempts[turn_index(told, text(payload, "turn_id", turn_id, sizeof turn_id), line)]++;
+}
+
+static void read_events(const struct world *world, struct story *story, struct told *told, struct customer *customers)
 {
     for (size_t at = 0; at < story->lines.size;) {
         const char *end = memchr(story->lines.data + at, '\n', story->lines.size - at);
@@ -232,10 +242,16 @@ static void read_events(struct story *story, struct told *told, struct customer 
             note_end(told, payload, line, "completed");
         else if (strcmp(kind, "turn.failed") == 0)
             note_end(told, payload, line, "failed");
-        else if (strcmp(kind, "turn.cancelled") == 0)
+        else if (strcmp(kind, "turn.cancelled") == 0 && !world->plan->acts)
             fail("a turn was cancelled by nobody: %.*s", SLICE_PRINT(line));
+        else if (strcmp(kind, "turn.cancelled") == 0)
+            note_end(told, payload, line, "cancelled");
         else if (strcmp(kind, "agent.ai.request.started") == 0)
-            story->attempts++;
+            note_attempt(told, payload, line);
+        else if (strcmp(kind, "conversation.parked") == 0 || strcmp(kind, "conversation.closed") == 0)
+            told->is_shut = true;
+        else if (strcmp(kind, "conversation.resumed") == 0 || strcmp(kind, "conversation.reopened") == 0)
+            told->is_shut = false;
     }
 }
 
@@ -246,14 +262,21 @@ static void check_promises(const struct world *world, const struct told *told, c
         fail("c-%u: %u turns, %u ends", conversation, told->turn_count, told->end_count); /* V4 */
     for (uint32_t c = 0; c < world->plan->customers; c++) {
         const struct customer *customer = &customers[c];
-        for (uint32_t m = 0; customer->conversation == conversation && m < customer->count; m++)
+        for (uint32_t m = 0; customer->conversation == conversation && m < customer->count; m++) {
+            if (world->arrivals[c][m] && !told->received[c][m])
+                fail("the provider saw %s, the journal does not know it", customer->messages[m].id); /* V7 */
             if (customer->messages[m].was_accepted && !told->received[c][m])
                 fail("%s was accepted, and is lost", customer->messages[m].id); /* V2 */
+        }
     }
     for (uint32_t i = 0; i < told->turn_count; i++) {
         const struct sim_message *promised = &customers[told->customer[i]].messages[told->message[i]];
         if (promised->turn_id[0] && strcmp(promised->turn_id, told->turns[i]) != 0)
             fail("%s: turn %s was promised, %s ran", promised->id, promised->turn_id, told->turns[i]);
+        uint32_t seen = world->arrivals[told->customer[i]][told->message[i]];
+        if (seen > told->attempts[i])
+            fail("the provider saw %u attempts at %s, the journal knows %u", seen, promised->id,
+                 told->attempts[i]); /* V7 */
         if (promised->is_done && !promised->from && strcmp(promised->reply, told->replies[i]) != 0)
             fail("%s was answered \"%s\", the journal says \"%s\"", promised->id, promised->reply,
                  told->replies[i]); /* V4 */
@@ -278,10 +301,32 @@ static void check_observers(const struct world *world, const struct observer *ob
     }
 }
 
-void verify_all(struct world *world, struct customer *customers, struct observer *observers, int damaged)
+bool verify_is_at_rest(struct world *world, const struct observer *observers)
 {
-    uint64_t attempts = 0;
-    bool is_complete = true;
+    bool is_at_rest = true;
+    struct buffer body;
+    buffer_init(&body, 1 << 20);
+    for (uint32_t c = 0; c < world->plan->conversations; c++) {
+        char path[64];
+        snprintf(path, sizeof path, "/v1/conversations/c-%u", c);
+        if (ask(world, path, &body) != 200)
+            continue;
+        struct json_value root;
+        struct json_problem problem;
+        if (json_validate(buffer_slice(&body), &root, &problem) != OK)
+            fail("%s: %s", path, problem.reason);
+        uint64_t version = number(root, "version");
+        is_at_rest &= member(root, "turn_id").type == JSON_NULL;
+        for (uint32_t i = 0; i < world->plan->observers; i++)
+            is_at_rest &= observers[i].conversation != c || observers[i].version == version;
+    }
+    buffer_deinit(&body);
+    return is_at_rest;
+}
+
+void verify_all(struct world *world, struct customer *customers, struct observer *observers,
+                const struct operator_ *operator_, int damaged)
+{
     for (uint32_t c = 0; c < world->plan->conversations; c++) {
         struct story story = {0};
         static struct told told;
@@ -290,17 +335,16 @@ void verify_all(struct world *world, struct customer *customers, struct observer
             told.last[i] = -1;
         buffer_init(&story.lines, 32 << 20);
         if (read_story(world, c, (int)c == damaged, &story)) {
-            read_events(&story, &told, customers);
+            read_events(world, &story, &told, customers);
             check_promises(world, &told, customers, c);
             check_observers(world, observers, c, &story);
+            if (operator_->version[c] > story.last_version || operator_->epoch[c] > (told.epoch ? told.epoch : 1))
+                fail("c-%u: version %" PRIu64 ", epoch %" PRIu64 " were promised, it is at %" PRIu64 ", %" PRIu64, c,
+                     operator_->version[c], operator_->epoch[c], story.last_version, told.epoch); /* V9 */
         } else {
-            is_complete = false;
+            SOMETIMES(DAMAGE_REFUSED, true);
         }
-        attempts += story.attempts;
         sim_trace(story.lines.data, story.lines.size);
         buffer_deinit(&story.lines);
     }
-    if (is_complete && fetch_sim_seen_count() > attempts)
-        fail("the provider saw %" PRIu64 " attempts, the journal knows %" PRIu64, fetch_sim_seen_count(),
-             attempts); /* V7 */
 }

@@ -3,13 +3,18 @@
 #ifndef CIRANDA_TESTS_SIM_VERIFY_H
 #define CIRANDA_TESTS_SIM_VERIFY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tests/sim/customer.h"
+#include "tests/sim/operator.h"
 #include "tests/sim/world.h"
 
+/* Have all turns ended, and all observers seen the last event? */
+bool verify_is_at_rest(struct world *world, const struct observer *observers);
 /* Reads every conversation page by page. `damaged`: a conversation whose bytes were harmed, which may be refused (503), but
  * never be told differently; -1: none. */
-void verify_all(struct world *world, struct customer *customers, struct observer *observers, int damaged);
+void verify_all(struct world *world, struct customer *customers, struct observer *observers,
+                const struct operator_ *operator_, int damaged);
 
 #endif

@@ -18,6 +18,7 @@
 #include "runtime/log.h"
 #include "runtime/metrics.h"
 #include "runtime/ring_sim.h"
+#include "runtime/sometimes.h"
 #include "storage/disk_sim.h"
 
 enum { SHUT_DOWN_STEPS_MAX = 2000000 };
@@ -59,6 +60,40 @@ void tell(const char *format, ...)
 }
 
 /* ---- the model provider --------------------------------------------------------------------------------------------------- */
+
+/* V9: while the provider is down, an open breaker lets one call through at a time. The provider counts what it has answered; from
+ * when the breaker must be open, with a margin for calls that had their permit before, it wants to see one call at most. */
+static void note_outage_call(struct world *world, uint64_t ends_ns)
+{
+    static const uint64_t margin_ns = 1500 * 1000 * 1000ull;
+    uint64_t now_ns = clock_mono_ns();
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < world->call_count; i++) {
+        if (world->call_ends_ns[i] > now_ns)
+            world->call_ends_ns[left++] = world->call_ends_ns[i];
+        else if (++world->failures_in_row == world->plan->breaker_failures)
+            world->tripped_ns = now_ns;
+    }
+    world->call_count = left;
+    if (world->tripped_ns && now_ns > world->tripped_ns + margin_ns && world->call_count > 0)
+        fail("the provider is down, its breaker open, and two calls come at once");
+    if (world->call_count < WORLD_CALLS_MAX && now_ns > world->outage_from_ns + margin_ns)
+        world->call_ends_ns[world->call_count++] = ends_ns;
+}
+
+static void forget_outage_calls(struct world *world)
+{
+    world->call_count = world->failures_in_row = 0;
+    world->tripped_ns = 0;
+    if (world->outage_from_ns && clock_mono_ns() > world->outage_from_ns)
+        world->outage_from_ns = clock_mono_ns();
+}
+
+static bool is_down(const struct world *world)
+{
+    uint64_t now_ns = clock_mono_ns();
+    return !world->is_calm && now_ns >= world->outage_from_ns && now_ns < world->outage_until_ns;
+}
 
 /* The text of the last user message of a chat request. */
 static struct slice last_user_text(struct slice body, char *buffer, size_t size)
@@ -121,6 +156,20 @@ static void provide(void *context, const struct fetch_sim_call *call, struct fet
     struct slice text = last_user_text(call->body, buffer, sizeof buffer);
     sim_trace(text.data, text.size);
     uint64_t random = call->random;
+    unsigned customer, message;
+    char said[64];
+    snprintf(said, sizeof said, "%.*s", SLICE_PRINT(text));
+    if (sscanf(said, "say-%u-%u", &customer, &message) != 2 || customer >= CUSTOMERS_MAX || message >= MESSAGES_MAX)
+        fail("the provider is asked what nobody said: %s", said);
+    world->arrivals[customer][message]++;
+    tell("provider: is asked %s, %u. time", said, world->arrivals[customer][message]);
+    if (is_down(world)) {
+        uint64_t delay_ns = (300 + random % 1200) * 1000000;
+        note_outage_call(world, clock_mono_ns() + delay_ns);
+        script->status = 503;
+        script->end_delay_ns = delay_ns;
+        return;
+    }
     bool is_faulty = !world->is_calm && random % 1000 < world->plan->provider_fault_per_mille;
     script->status = 200;
     write_stream(script, text, random >> 16);
@@ -194,6 +243,10 @@ void world_create(struct world *world, const struct plan *plan)
     if (!world->disk)
         fail("no simulated disk");
     fetch_sim_set_provider(provide, world);
+    if (plan->outage_ms) {
+        world->outage_from_ns = clock_mono_ns() + sim_random_below(10000) * 1000000;
+        world->outage_until_ns = world->outage_from_ns + plan->outage_ms * 1000000ull;
+    }
 }
 
 static void write_config(const struct world *world)
@@ -225,7 +278,7 @@ static void write_config(const struct world *world)
 
 void world_boot(struct world *world)
 {
-    ASSERT(!world->server);
+    ASSERT(!world->server && world->plan->workers + 2 <= WORLD_PARTS_MAX);
     write_config(world);
     struct error error = {0};
     struct config *config;
@@ -238,11 +291,13 @@ void world_boot(struct world *world)
         code = server_start_stepped(world->server, &error);
     config_unref(config);
     if (code != OK && world_is_broken(world)) {
+        SOMETIMES(CRASH_IN_RECOVERY, true);
         world_crash(world, true); /* cut again while it recovered */
         world_boot(world);
         return;
     }
     if (code == ERR_STORAGE_FULL && world->full_until_ns) {
+        SOMETIMES(START_WITHOUT_ROOM, true);
         world_crash(world, false); /* a start that has no room says so; somebody makes some and starts again */
         world_set_room(world, 0, 0);
         world_boot(world);
@@ -261,13 +316,14 @@ void world_crash(struct world *world, bool is_power_cut)
     tell("server: %s", is_power_cut ? "power cut" : "killed");
     server_abandon(world->server);
     world->server = NULL;
+    forget_outage_calls(world);
+    memset(world->held_until_ns, 0, sizeof world->held_until_ns);
     metrics_reset();
     sim_world_kill_server();
     if (is_power_cut && !disk_sim_is_crashed(world->disk))
         disk_sim_crash(world->disk);
     if (disk_sim_is_crashed(world->disk))
         disk_sim_restart(world->disk);
-    world->crashes++;
 }
 
 void world_set_room(struct world *world, uint64_t bytes_max, uint64_t until_ns)
@@ -289,15 +345,25 @@ uint32_t world_part_count(const struct world *world)
 
 bool world_step_part(struct world *world, uint32_t part)
 {
-    return server_step_part(world->server, part);
+    uint64_t now_ns = clock_mono_ns();
+    if (now_ns < world->held_until_ns[part])
+        return false;
+    bool did_something = server_step_part(world->server, part);
+    if (did_something && !world->is_calm && sim_chance(world->plan->hold_per_mille))
+        world->held_until_ns[part] = now_ns + sim_random_below(world->plan->hold_ms_max * 1000000ull);
+    return did_something;
 }
 
 bool world_advance(struct world *world, uint64_t other_ns)
 {
     uint64_t next_ns = sim_world_next_event_ns();
-    uint64_t server_ns = world->server ? server_next_deadline_ns(world->server) : UINT64_MAX;
-    next_ns = server_ns < next_ns ? server_ns : next_ns;
     next_ns = other_ns < next_ns ? other_ns : next_ns;
+    for (uint32_t part = 0; part < world_part_count(world); part++) {
+        uint64_t part_ns = server_part_deadline_ns(world->server, part), held_ns = world->held_until_ns[part];
+        if (held_ns > clock_mono_ns()) /* what it has to do is not known to the clock: it may be a message */
+            part_ns = held_ns;
+        next_ns = part_ns < next_ns ? part_ns : next_ns;
+    }
     if (next_ns == UINT64_MAX)
         return false;
     uint64_t now_ns = clock_mono_ns();
@@ -309,11 +375,26 @@ void world_calm(struct world *world)
 {
     tell("calm");
     world->is_calm = true;
+    memset(world->held_until_ns, 0, sizeof world->held_until_ns);
     const struct sim_options perfect = {.latency_ns_min = 1000, .latency_ns_max = 1000000};
     sim_world_set_options(&perfect);
     world_set_room(world, 0, 0);
     for (int fault = 0; fault < DISK_SIM_FAULT_COUNT; fault++)
         disk_sim_schedule(world->disk, (enum disk_sim_fault)fault, 1, 0);
+}
+
+bool world_has_bytes(const struct world *world, const char *text)
+{
+    static const char *const names[] = {"journal.db", "journal.db-wal"};
+    for (int i = 0; i < 2; i++) {
+        char path[64];
+        const uint8_t *bytes;
+        size_t size;
+        snprintf(path, sizeof path, "%s/%s", DIRECTORY, names[i]);
+        if (disk_sim_peek(world->disk, path, &bytes, &size) && size && memmem(bytes, size, text, strlen(text)))
+            return true;
+    }
+    return false;
 }
 
 int world_rot(struct world *world)

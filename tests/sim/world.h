@@ -8,6 +8,8 @@
 
 #include "tests/sim/plan.h"
 
+enum { WORLD_PARTS_MAX = 8, WORLD_CALLS_MAX = 64 };
+
 struct disk_sim;
 struct server;
 
@@ -16,11 +18,17 @@ struct world {
     struct server *server; /* NULL: down */
     struct disk_sim *disk;
     char address[64];
-    char config_path[64];   /* the only thing on the machine's disk */
-    uint64_t full_until_ns; /* the disk has no room; 0: it has */
-    bool is_calm;           /* no more faults: the second half of a run */
-    uint32_t lives;         /* servers started so far */
-    uint64_t crashes, full_refusals;
+    char config_path[64];                    /* the only thing on the machine's disk */
+    uint64_t full_until_ns;                  /* the disk has no room; 0: it has */
+    bool is_calm;                            /* no more faults: the second half of a run */
+    uint32_t lives;                          /* servers started so far */
+    uint64_t held_until_ns[WORLD_PARTS_MAX]; /* it gets no processor until then */
+    /* The provider's own memory. */
+    uint32_t arrivals[CUSTOMERS_MAX][MESSAGES_MAX]; /* calls for this message: V7 */
+    uint64_t outage_from_ns, outage_until_ns;
+    uint64_t call_ends_ns[WORLD_CALLS_MAX]; /* of the calls under way, during an outage: V9 */
+    uint32_t call_count, failures_in_row;
+    uint64_t tripped_ns; /* the breaker must have opened by then; 0: not yet */
 };
 
 /* Aborts the run, saying why: `fail("customer %u: ...")`. */
@@ -46,6 +54,8 @@ bool world_advance(struct world *world, uint64_t other_ns);
 /* 0, 0: as much as is asked for. */
 void world_set_room(struct world *world, uint64_t bytes_max, uint64_t until_ns);
 void world_calm(struct world *world);
+/* Are these bytes still in the database or its log? The disk's own view, as of now. */
+bool world_has_bytes(const struct world *world, const char *text);
 /* Flips a bit in the bytes of a message in the database; the server must be down. Not in SQLite's write-ahead log: there a damaged
  * frame looks like one that was torn by the power cut, and the log ends before it (docs/SIMULATION.md). Returns: the conversation
  * it damaged, -1 for none. */
