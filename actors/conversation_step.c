@@ -76,13 +76,17 @@ struct journal_save *conversation_make_snapshot(struct conversation *c, struct a
     struct buffer *data = &conversation_scratch(context)->json; /* of the two scratch buffers the one with room */
     buffer_clear(data);
     conversation_state_encode(&c->state, data);
+    /* Counted whether it comes to be or not: a long queue of long messages may be too large for one, and the next try costs as
+     * much as this one did. */
+    c->snapshot_bytes = data->size;
+    c->bytes_since_snapshot = 0;
     if (data->is_overflow || data->size > JOURNAL_SNAPSHOT_BYTES_MAX)
         return NULL;
     uint32_t key_size = c->seat->key_size;
     struct journal_save *save = (struct journal_save *)(void *)msg_create(
         context->worker, MSG_JOURNAL_SAVE, MSG_CONTROL, (uint32_t)(sizeof *save + key_size + data->size));
     if (!save)
-        return NULL;               /* a later record will try again */
+        return NULL;
     char *at = (char *)(save + 1); /* a copy of the key too: nobody waits for the answer, which goes to nobody */
     memcpy(at, c->seat->key, key_size);
     memcpy(at + key_size, data->data, data->size);
@@ -90,8 +94,6 @@ struct journal_save *conversation_make_snapshot(struct conversation *c, struct a
     save->data = slice_of(at + key_size, data->size);
     save->version = c->state.version;
     c->snapshot_version = save->version;
-    c->snapshot_bytes = data->size;
-    c->bytes_since_snapshot = 0;
     metrics_add(conversation_metrics.snapshots, 1);
     return save;
 }
