@@ -823,10 +823,11 @@ static const struct field log_fields[] = {
 
 static const struct field conversation_fields[] = {
     {"mailbox_messages", read_u32, AT(conversation.mailbox_messages), "4096", .min = 1, .max = 1 << 20},
-    {"queued_turns", read_u32, AT(conversation.queued_turns), "1024", .max = 1 << 20},
+    {"queued_turns", read_u32, AT(conversation.queued_turns), "1024", .max = 1 << 16},
+    /* The two windows at their largest still fit into a snapshot (JOURNAL_SNAPSHOT_BYTES_MAX): 4 MiB, and 64 bytes a message. */
     {"history_messages", read_u32, AT(conversation.history_messages), "200", .min = 1, .max = 100000},
-    {"history_bytes", read_bytes_u32, AT(conversation.history_bytes), "256KiB", .min = 1024, .max = 64 << 20},
-    {"dedup_messages", read_u32, AT(conversation.dedup_messages), "1024", .min = 1, .max = 1 << 20},
+    {"history_bytes", read_bytes_u32, AT(conversation.history_bytes), "256KiB", .min = 1024, .max = 4 << 20},
+    {"dedup_messages", read_u32, AT(conversation.dedup_messages), "1024", .min = 1, .max = 1 << 17},
     {"crash_max", read_u32, AT(conversation.crash_max), "3", .min = 1, .max = 100},
     {"idle", read_duration, AT(conversation.idle_ns), "60s", .min = MS, .max = 30 * 86400 * SECONDS},
     {"turn_timeout", read_duration, AT(conversation.turn_ns_max), "300s", .min = MS, .max = 86400 * SECONDS},
