@@ -27,7 +27,9 @@ enum {
     WAL_FRAMES_IDLE = (1 << 20) / PAGE_BYTES,
     /* When readers always hold some of it, a WAL this long waits for them to let go. */
     WAL_FRAMES_MAX = (64 << 20) / PAGE_BYTES,
-    RESTART_BUSY_MS_MAX = 20,
+    /* How long a checkpoint waits for readers that hold old pages: longer than the reader's thread usually does, but every
+     * commit waits as long. */
+    CHECKPOINT_BUSY_MS_MAX = 20,
     BUSY_MS_MAX = 5000,
 };
 
@@ -535,15 +537,11 @@ static enum err sqlite_erase_head(struct backend *backend, struct slice key)
 static enum err checkpoint(struct backend *backend, int mode)
 {
     ASSERT(!backend->is_failed && sqlite3_get_autocommit(backend->writer));
+    sqlite3_busy_timeout(backend->writer, CHECKPOINT_BUSY_MS_MAX);
     int rc = sqlite3_wal_checkpoint_v2(backend->writer, NULL, mode, NULL, NULL);
+    sqlite3_busy_timeout(backend->writer, BUSY_MS_MAX);
     backend->wal_frames_seen = backend->wal_frames;
     return note(backend, error_of(rc));
-}
-
-/* The next time comes. */
-static enum err busy_is_fine(enum err err)
-{
-    return err == ERR_BUSY ? OK : err;
 }
 
 static enum err sqlite_maintain(struct backend *backend, bool is_idle, bool *ret_did)
@@ -552,12 +550,9 @@ static enum err sqlite_maintain(struct backend *backend, bool is_idle, bool *ret
     if (!*ret_did)
         return OK;
     /* PASSIVE takes what no reader needs and waits for nobody. */
-    if (backend->wal_frames <= WAL_FRAMES_MAX)
-        return busy_is_fine(checkpoint(backend, SQLITE_CHECKPOINT_PASSIVE));
-    sqlite3_busy_timeout(backend->writer, RESTART_BUSY_MS_MAX);
-    enum err err = checkpoint(backend, SQLITE_CHECKPOINT_RESTART);
-    sqlite3_busy_timeout(backend->writer, BUSY_MS_MAX);
-    return busy_is_fine(err);
+    int mode = backend->wal_frames > WAL_FRAMES_MAX ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE;
+    enum err err = checkpoint(backend, mode);
+    return err == ERR_BUSY ? OK : err; /* the next time comes */
 }
 
 static enum err sqlite_scrub(struct backend *backend)

@@ -2,9 +2,11 @@
 /* journal with its two threads: order and visibility while everything runs at once, the end while requests are on their way,
  * and processes killed in the middle (F1). Meant for ThreadSanitizer too. */
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/clock.h"
 #include "tests/unit/storage/journal_kit.h"
 
 static int setup(void **state)
@@ -115,6 +117,25 @@ static void an_abandoned_journal_gives_every_request_back(void **state)
     journal_release(load.memory);
 }
 
+/* Somebody's shell holds old pages: the erasure is to be asked for again, and nobody else waits for that reader. */
+static void an_erasure_has_little_patience_with_readers(void **state)
+{
+    struct kit *kit = *state;
+    struct journal_head head = {0};
+    assert_int_equal(kit_append(kit, "a", &head, "secret"), OK);
+    char path[128];
+    snprintf(path, sizeof path, "%s/journal.db", kit->directory);
+    sqlite3 *shell;
+    assert_int_equal(sqlite3_open_v2(path, &shell, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(shell, "BEGIN; SELECT count(*) FROM journal", NULL, NULL, NULL), SQLITE_OK);
+    uint64_t begin_ns = clock_mono_ns();
+    assert_int_equal(kit_erase(kit, "a", &head), ERR_BUSY);
+    assert_true(clock_mono_ns() - begin_ns < UINT64_C(2000000000)); /* BUSY_MS_MAX would be five seconds */
+    assert_int_equal(sqlite3_close(shell), SQLITE_OK);
+    assert_int_equal(kit_erase(kit, "a", &head), OK);
+    assert_false(kit_file_has(kit, "journal.db", "secret"));
+}
+
 /* The child appends to ten keys and says how far each is acknowledged, until it is killed. */
 static void child_run(const char *directory, int fd)
 {
@@ -202,6 +223,7 @@ int main(void)
         TEST(loads_see_answered_appends_while_groups_and_sweeps_run),
         TEST(closing_answers_everything),
         TEST(an_abandoned_journal_gives_every_request_back),
+        TEST(an_erasure_has_little_patience_with_readers),
         TEST(a_killed_process_loses_nothing_acknowledged),
     };
 #undef TEST
