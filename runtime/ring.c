@@ -13,7 +13,7 @@
  *
  * A multishot operation that the kernel ends for its own reasons (no MORE flag, EINTR, no buffers) goes back to WAITING or
  * STARVED and its owner sees nothing of it. WAITING, CANCEL_WAITING, STARVED and ENDED each have a list; an operation is in
- * the list of its state and in no other. Only ring_step talks to the kernel: starting and cancelling are list work.
+ * the list of its state and in no other. Only ring_wait talks to the kernel: starting and cancelling are list work.
  *
  * Starvation: as long as buffers are free, starved receives are armed again, at most one a free buffer and step; a step does
  * not block while there are both. So neither does one buffer wake a thousand receives in vain, nor does a receive stay
@@ -54,6 +54,7 @@ struct ring {
     uint32_t buffer_count, buffers_free; /* free: with the kernel, as far as the reaped completions tell */
     bool *is_buffer_lent;                /* a buffer each */
     struct ring_stats stats;
+    uint32_t event_count; /* taken and not dispatched yet */
     struct ring_event events[RING_STEP_EVENTS];
 };
 
@@ -432,17 +433,24 @@ static uint32_t dispatch_ended(struct ring *ring, uint32_t count_max)
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------------------------- */
 
-uint32_t ring_step(struct ring *ring, uint64_t deadline_ns)
+bool ring_wait(struct ring *ring, uint64_t deadline_ns)
 {
+    ASSERT(ring->event_count == 0); /* else this is a callback, or one was forgotten */
     rearm_starved(ring);
     submit_all(ring);
     bool has_more = ring->ended.first || ring->waiting.first || ring->cancels.first ||
                     (ring->starved.first && ring->buffers_free > 0);
     ring_kernel_enter(ring->kernel, has_more ? 0 : deadline_ns);
-    uint32_t event_count = ring_kernel_reap(ring->kernel, ring->events, RING_STEP_EVENTS);
+    ring->event_count = ring_kernel_reap(ring->kernel, ring->events, RING_STEP_EVENTS);
+    return ring->event_count > 0 || ring->ended.first;
+}
+
+uint32_t ring_dispatch(struct ring *ring)
+{
     uint32_t callback_count = 0;
-    for (uint32_t i = 0; i < event_count; i++)
+    for (uint32_t i = 0; i < ring->event_count; i++)
         callback_count += dispatch_event(ring, &ring->events[i]);
+    ring->event_count = 0;
     return callback_count + dispatch_ended(ring, RING_STEP_EVENTS);
 }
 

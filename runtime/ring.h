@@ -5,13 +5,13 @@
  * and ring_sim.c (a seeded, single-threaded simulation of it, see ring_sim.h), so that simulation runs the very bookkeeping
  * that production runs. Not for files: the journal does its own I/O on its own thread through SQLite's VFS.
  *
- * Life: ring_create on the thread that will step it; ring_start_x(op); ring_step until done; ring_destroy.
+ * Life: ring_create on the thread that will step it; ring_start_x(op); ring_step (or its two halves) until done; ring_destroy.
  *
  * Invariants
  *  I1  An operation (struct ring_op) lies in its caller's memory and belongs to the ring from ring_start_x until the
  *      completion whose `more` is false. Until then neither it nor the bytes it names may be freed or reused.
  *  I2  on_complete never runs inside the call that started or cancelled the operation: completions are drained into a list
- *      first, callbacks run after, from ring_step.
+ *      first, callbacks run after, from ring_dispatch.
  *  I3  A completion whose slot generation does not match is dropped and counted (late CQE): user_data is index plus
  *      generation, never a pointer.
  *  I4  A start never fails: when the submission queue is full, the operation waits in a list in order.
@@ -106,10 +106,18 @@ void ring_shutdown_both(int fd);
 void ring_close(int fd);
 
 /* ---- the loop --------------------------------------------------------------------------------------------------------- */
-/* Submits what is waiting, reaps what is there, runs callbacks. Blocks until a completion, a wake or `deadline_ns`
- * (clock_mono_ns; 0: do not block; UINT64_MAX: no deadline). Returns: callbacks run. */
-uint32_t ring_step(struct ring *ring, uint64_t deadline_ns);
-/* Thread: any. Makes the present or next blocking ring_step return. Cheap when called twice. */
+/* Submits what is waiting and takes what has completed. Blocks until a completion, a wake or `deadline_ns` (clock_mono_ns; 0:
+ * do not block; UINT64_MAX: no deadline). Returns: whether ring_dispatch, which must come before the next wait, has something
+ * to do. Apart from it so that the caller can look at the clock between the two. */
+bool ring_wait(struct ring *ring, uint64_t deadline_ns);
+/* Runs the callbacks of what ring_wait took. Not from inside one. Returns: how many. */
+uint32_t ring_dispatch(struct ring *ring);
+static inline uint32_t ring_step(struct ring *ring, uint64_t deadline_ns)
+{
+    (void)ring_wait(ring, deadline_ns);
+    return ring_dispatch(ring);
+}
+/* Thread: any. Makes the present or next blocking ring_wait return. Cheap when called twice. */
 void ring_wake(struct ring *ring);
 
 struct ring_stats {

@@ -8,7 +8,7 @@
  * Life: sim_world_reset(seed, options); the server's rings, stepped by the test; the clients; sim_clock_advance_to the next
  * event when nothing is left to do now; rings destroyed; sim_world_destroy, or the next reset.
  *
- * W1  ring_step never blocks: it does what is due at the present virtual time.
+ * W1  ring_wait never blocks: it does what is due at the present virtual time.
  * W2  Time moves only by sim_clock_advance_to. Nothing that was sent is lost but by a reset.
  * W3  Every fault comes from an option; zeroed options are a perfect network without delay.
  * W4  The server's mistakes are found, not forgiven: closing a descriptor under an operation, using one that is closed, or

@@ -95,41 +95,45 @@ void worker_finish(struct worker *worker)
 
 /* ---- the loop --------------------------------------------------------------------------------------------------------- */
 
-/* Waits a little for other threads before it sleeps, which costs them a system call to end. */
+/* Waits a little for other threads before it sleeps, which costs them a system call to end. Returns: whether it was worth it. */
 static bool spin(struct worker *worker)
 {
     uint64_t spin_ns = worker->runtime->options.spin_us * 1000ull;
-    for (uint64_t began_ns = worker->now_ns; spin_ns && clock_mono_ns() - began_ns < spin_ns; cpu_pause()) {
-        if (!inbox_is_empty(&worker->lane) || ring_step(worker->ring, 0) > 0)
+    for (uint64_t began_ns = clock_mono_ns(); spin_ns && clock_mono_ns() - began_ns < spin_ns; cpu_pause()) {
+        if (ring_wait(worker->ring, 0) || !inbox_is_empty(&worker->lane))
             return true;
     }
     return false;
 }
 
-/* With nothing to run: blocks until a completion, a timer or another thread. Returns: callbacks run by the ring. */
-static uint32_t sleep_in_ring(struct worker *worker)
+/* With nothing to run: blocks until a completion, a timer or another thread. */
+static void sleep_in_ring(struct worker *worker)
 {
     msg_flush_foreign(worker); /* others may wait for these blocks longer than we sleep */
     donation_ask(worker);
-    uint64_t deadline_ns = 0;
-    if (!spin(worker) && inbox_try_park(&worker->lane)) {
-        counter_add(&worker->counters.sleeps, 1);
-        deadline_ns = timer_wheel_next_ns(&worker->wheel);
+    if (!spin(worker)) {
+        uint64_t deadline_ns = 0;
+        if (inbox_try_park(&worker->lane)) {
+            counter_add(&worker->counters.sleeps, 1);
+            deadline_ns = timer_wheel_next_ns(&worker->wheel);
+        }
+        (void)ring_wait(worker->ring, deadline_ns);
     }
-    uint32_t completed = ring_step(worker->ring, deadline_ns);
     donation_withdraw(worker);
-    return completed;
 }
 
 /* Returns: whether it did something. */
 static bool turn(struct worker *worker, bool may_block)
 {
-    bool must_sleep = may_block && worker->run_queue.count == 0;
-    uint32_t completed = must_sleep ? sleep_in_ring(worker) : ring_step(worker->ring, 0);
-    worker->now_ns = clock_mono_ns();
+    if (may_block && worker->run_queue.count == 0)
+        sleep_in_ring(worker);
+    else
+        (void)ring_wait(worker->ring, 0);
+    worker->now_ns = clock_mono_ns(); /* after the wait and before all that asks for it */
     counter_add(&worker->counters.turns, 1);
     counter_add(&worker->progress, 1);
 
+    uint32_t completed = ring_dispatch(worker->ring);
     bool did_lane = lane_drain(worker);
     bool did_run = worker->run_queue.count > 0;
     actor_run_queued(worker);

@@ -62,7 +62,7 @@ struct worker *worker_current(void); /* NULL on a thread that is no worker; in s
 uint32_t worker_index(const struct worker *worker); /* Thread: any */
 struct runtime *worker_runtime(const struct worker *worker);
 struct ring *worker_ring(struct worker *worker);
-uint64_t worker_now_ns(const struct worker *worker); /* read once a turn */
+uint64_t worker_now_ns(const struct worker *worker); /* read once a turn, after the wait and before the callbacks */
 void *worker_user(const struct worker *worker);      /* the product's per-worker part */
 void worker_set_user(struct worker *worker, void *user);
 

@@ -35,7 +35,7 @@ void ring_destroy(struct ring *ring)
     free(ring);
 }
 
-uint32_t ring_step(struct ring *ring, uint64_t deadline_ns)
+bool ring_wait(struct ring *ring, uint64_t deadline_ns)
 {
     delay();
     for (;;) {
@@ -43,11 +43,17 @@ uint32_t ring_step(struct ring *ring, uint64_t deadline_ns)
         uint32_t count = atomic_load_acquire(&ring->wake_count);
         if (count != ring->seen_count || deadline_ns == 0) {
             ring->seen_count = count;
-            return 0;
+            return false;
         }
         if (!event_count_wait(&ring->wakes, seen, deadline_ns))
-            return 0;
+            return false;
     }
+}
+
+uint32_t ring_dispatch(struct ring *ring)
+{
+    (void)ring;
+    return 0;
 }
 
 void ring_wake(struct ring *ring)
