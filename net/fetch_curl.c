@@ -15,7 +15,7 @@
  * One fetch is one attempt. libcurl repeats a request by itself when a reused connection dies before it gave a byte; the
  * provider may have seen the first, so the second is stopped before it is sent (on_request_sent) and ends as ERR_PEER_CLOSED.
  *
- * Time is read from the clock, not from the worker: in a callback of the ring the worker's is as old as the sleep before it.
+ * Time is read from the clock, not from the worker: libcurl's delays count from the moment at which it asks for them.
  *
  * HTTP/1.1 only, on TLS too: F2 wants a socket that can be closed, and a stuck stream must not hold others. The price is a
  * connection a request in flight.

@@ -7,8 +7,12 @@
 #include <stdlib.h>
 
 #include "net/http_server_internal.h"
-#include "runtime/clock.h"
 #include "runtime/planted.h"
+
+static uint64_t now_ns(const struct http_connection *connection)
+{
+    return worker_now_ns(connection->server->worker);
+}
 
 static void set_state(struct http_connection *connection, enum http_connection_state state)
 {
@@ -48,7 +52,7 @@ static void send_piece(struct http_connection *connection)
         .iov_base = connection->sending.data + connection->sent,
         .iov_len = left < HTTP_SEND_PIECE_BYTES ? left : HTTP_SEND_PIECE_BYTES,
     };
-    connection->send_since_ns = connection->server->now_ns;
+    connection->send_since_ns = now_ns(connection);
     connection->is_sending = true;
     ring_start_send(worker_ring(connection->server->worker), &connection->send_op, connection->fd, &connection->vector,
                     1);
@@ -100,7 +104,7 @@ static void update_idle(struct http_connection *connection)
     if (is_listed == is_now)
         return;
     if (is_now) {
-        connection->idle_since_ns = connection->server->now_ns;
+        connection->idle_since_ns = now_ns(connection);
         http_link_append(&server->idle, &connection->idle);
     } else {
         http_link_remove(&connection->idle);
@@ -148,7 +152,7 @@ static void hand_on(struct http_connection *connection, const struct http1 *pars
         http_connection_set_last(connection);
     struct http_request request;
     http1_get_request(parser, input, server->headers, server->path, &request);
-    request.received_ns = server->now_ns;
+    request.received_ns = now_ns(connection);
     server->stats.requests++;
     metrics_add(server->metrics.requests, 1);
     server->options.handler.on_request(server->options.handler.context, server, exchange->id, &request);
@@ -212,7 +216,7 @@ static void keep_input(struct http_connection *connection, const struct http1 *p
         return;
     }
     connection->input->parser = *parser;
-    connection->input->head_since_ns = connection->server->now_ns;
+    connection->input->head_since_ns = now_ns(connection);
     buffer_append_slice(&connection->input->buffer, rest);
 }
 
@@ -244,7 +248,6 @@ static void on_receive(struct ring_op *op, const struct ring_completion *complet
 {
     struct http_connection *connection = container_of(op, struct http_connection, receive_op);
     ASSERT_ON_WORKER(connection->server->worker);
-    connection->server->now_ns = clock_mono_ns(); /* the worker's is still that of before its sleep */
     if (completion->has_buffer) {
         if (PLANTED(BUFFER_RETURNED_EARLY))
             ring_buffer_return(worker_ring(connection->server->worker), completion->buffer_id);
@@ -289,10 +292,10 @@ static void take_held_requests(struct http_connection *connection)
     if (is_other_request)
         input->is_body = input->has_continued = false;
     if (is_other_request || connection->is_paused)
-        input->head_since_ns = input->body_since_ns = connection->server->now_ns;
+        input->head_since_ns = input->body_since_ns = now_ns(connection);
     if (!input->is_body && input->parser.head_size > 0) {
         input->is_body = true;
-        input->body_since_ns = connection->server->now_ns;
+        input->body_since_ns = now_ns(connection);
     }
     connection->is_paused = !may_take_request(connection);
 }
@@ -357,7 +360,7 @@ static void arm_timer(struct http_connection *connection)
 
 static void judge_deadlines(struct http_connection *connection)
 {
-    uint64_t now = connection->server->now_ns;
+    uint64_t now = now_ns(connection);
     if (deadline_of(connection) > now)
         return;
     if (connection->input && !connection->is_paused && input_deadline(connection) <= now) {
@@ -418,7 +421,7 @@ static void advance_state(struct http_connection *connection)
     }
     if (connection->state == HTTP_CONNECTION_LAST && is_done) {
         ring_shutdown_write(connection->fd);
-        connection->linger_until_ns = connection->server->now_ns + HTTP_LINGER_NS;
+        connection->linger_until_ns = now_ns(connection) + HTTP_LINGER_NS;
         set_state(connection, HTTP_CONNECTION_LINGERING);
     }
     if (connection->state == HTTP_CONNECTION_LINGERING && connection->has_peer_finished)

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 
 #include "net/http_server_internal.h"
-#include "runtime/clock.h"
 #include "runtime/log.h"
 
 static void start_accepting(struct http_server *server)
@@ -25,7 +24,7 @@ static void start_accepting(struct http_server *server)
 static void pause_accepting(struct http_server *server, const char *reason, int os_errno)
 {
     struct http_listener *listener = server->listener;
-    uint64_t now = clock_mono_ns(); /* the worker's is still that of before its sleep */
+    uint64_t now = worker_now_ns(server->worker);
     timer_start(server->worker, &listener->timer, now + HTTP_ACCEPT_PAUSE_NS);
     if (listener->is_accepting)
         ring_cancel(worker_ring(server->worker), &listener->accept_op);

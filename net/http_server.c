@@ -92,8 +92,7 @@ struct slice http_server_date(struct http_server *server)
 {
     static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    uint64_t worker_now = worker_now_ns(server->worker); /* older than ours inside a receive, younger inside an actor */
-    uint64_t now_ns = worker_now > server->now_ns ? worker_now : server->now_ns;
+    uint64_t now_ns = worker_now_ns(server->worker);
     if (now_ns >= server->date_until_ns) {
         uint64_t wall_ms = clock_wall_ms();
         time_t seconds = (time_t)(wall_ms / 1000);
@@ -127,8 +126,6 @@ void http_server_mark_dirty(struct http_server *server, struct http_connection *
 
 static void flush(struct http_server *server)
 {
-    uint64_t worker_now = worker_now_ns(server->worker);
-    server->now_ns = worker_now > server->now_ns ? worker_now : server->now_ns;
     while (server->dirty_first) {
         struct http_connection *connection = server->dirty_first;
         server->dirty_first = connection->next_dirty;

@@ -143,7 +143,6 @@ struct http_server {
 
     /* owner worker only */
     bool is_draining;
-    uint64_t now_ns;                    /* when bytes last came, and at each flush */
     struct http_link connections, idle; /* idle: the longest idle first */
     uint32_t exchange_count;
     struct http_connection *dirty_first, *dirty_last;

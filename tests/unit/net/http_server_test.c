@@ -45,6 +45,7 @@ static void on_request(void *context, struct http_server *server, struct http_ex
     (void)context;
     world.request_count++;
     world.received_ns = request->received_ns;
+    assert_int_equal(worker_now_ns(worker_current()), clock_mono_ns()); /* in a callback of the ring, too */
     struct http_server_stats stats;
     http_server_get_stats(server, &stats);
     if (stats.exchanges > world.exchanges_peak)
