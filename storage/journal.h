@@ -168,8 +168,8 @@ struct journal_save {
 };
 
 /* Overwrites the bytes of all records of a key, its snapshot and its summary, durably; the key is then unknown and may start
- * again at version 1. ERR_BUSY: unknown already, but a long reader keeps old pages alive: erase once more. OK also for a key
- * that does not exist. */
+ * again at version 1. ERR_BUSY: unknown already, but a long reader keeps old pages alive, or a full disk takes no new ones:
+ * erase once more. OK also for a key that does not exist. */
 struct journal_erase {
     struct msg msg;
     struct slice key;

@@ -513,7 +513,10 @@ static enum err erase_key(struct journal *journal, struct slice key)
         heads_unlock(journal->heads);
     }
     err = journal->type->scrub(journal->backend);
-    return err == OK || err == ERR_BUSY ? err : give_up(journal, "write back an erasure", err);
+    if (err == OK || err == ERR_BUSY)
+        return err;
+    err = give_up(journal, "write back an erasure", err);
+    return err == ERR_STORAGE_FULL ? ERR_BUSY : err; /* full means that nothing happened, and the key is gone */
 }
 
 static void commit_erasure(struct journal *journal)
