@@ -261,7 +261,9 @@ void conversation_on_erased(struct conversation *c, struct actor_context *contex
     c->is_erase_in_flight = false;
     if (c->phase != PHASE_ERASING)
         return;
-    if (erase->result == ERR_BUSY) { /* a reader still holds old pages; settle asks again */
+    c->is_erase_half_done |= erase->result == ERR_BUSY;
+    if (erase->result == ERR_BUSY ||
+        (c->is_erase_half_done && erase->result == ERR_STORAGE_FULL)) { /* settle asks again */
         struct msg *tick = msg_create(context->worker, CONV_TICK, MSG_URGENT | MSG_CONTROL, sizeof *tick);
         c->is_erase_paused = tick != NULL;
         if (tick)

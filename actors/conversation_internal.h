@@ -99,6 +99,7 @@ struct conversation {
     uint64_t snapshot_version, bytes_since_snapshot, snapshot_bytes;
     struct conv_request *erase; /* PHASE_ERASING: who asked for it */
     bool is_erase_in_flight, is_erase_paused;
+    bool is_erase_half_done; /* the key is gone, its bytes are not: now it must end */
 
     struct timer timer;
     uint64_t timer_ns;                       /* 0: idle */
