@@ -65,15 +65,19 @@ void donation_give(struct worker *worker)
 
     uint32_t looked_at = worker->run_queue.count;
     uint32_t to_give = looked_at / 2 < DONATION_ACTORS_MAX ? looked_at / 2 : DONATION_ACTORS_MAX;
+    bool has_given = false;
     for (; looked_at > 0; looked_at--) {
         struct msg *link = msg_list_pop(&worker->run_queue.list);
         struct actor *actor = container_of(link, struct actor, link);
         if (to_give > 0 && may_move(actor)) {
             worker->run_queue.count--;
             to_give--;
+            has_given = true;
             donation_move(worker, actor, receiver);
         } else {
             msg_list_append(&worker->run_queue.list, link); /* once round: the order stays */
         }
     }
+    if (!has_given) /* all are pinned just now; who sleeps does not ask a second time */
+        donation_ask(receiver);
 }

@@ -211,7 +211,8 @@ struct runtime {
     pthread_barrier_t all_left;
     ATOMIC(bool) is_stopping; /* acq_rel exchange: the first runtime_stop alone pushes the stop links */
 
-    /* donation.c: bit i: worker i has nothing to do and asks for actors; set by i, cleared by i or by the one that gives */
+    /* donation.c: bit i: worker i has nothing to do and asks for actors; set by i, cleared by i or by the one that gives, who
+     * sets it again when all its actors are pinned (i may be awake by then: it is then given some all the same) */
     _Alignas(CACHE_LINE_BYTES) ATOMIC(uint64_t) idle_workers;
 
     /* watchdog.c */

@@ -633,6 +633,28 @@ static void an_idle_worker_is_given_runnable_actors_but_no_pinned_ones(void **st
     assert_true(moved > 0);
 }
 
+static void an_idle_worker_that_could_be_given_nothing_is_not_forgotten(void **state)
+{
+    (void)state;
+    static struct recorder few[8];
+    struct actor_id ids[8];
+    memset(few, 0, sizeof few);
+    for (int i = 0; i < 8; i++) {
+        ids[i] = spawn(w0, &recorder_type, &few[i]);
+        send(w0, ids[i], MSG_PIN, 0, 0);
+        send(w0, ids[i], MSG_AGAIN, 0, 1);
+    }
+    worker_step(w1); /* asks, and sleeps from here on */
+    for (int i = 0; i < 20; i++)
+        worker_step(w0);
+    assert_int_equal(stats_of(w0).donations, 0);
+    for (int i = 0; i < 8; i++)
+        send(w0, ids[i], MSG_UNPIN, 0, 0);
+    for (int i = 0; i < 20; i++)
+        worker_step(w0);
+    assert_true(stats_of(w0).donations > 0);
+}
+
 static void the_order_of_one_sender_survives_a_move_of_the_receiver(void **state)
 {
     (void)state;
@@ -688,6 +710,7 @@ int main(void)
         TEST(over_the_memory_cap_work_is_refused_but_an_end_is_not),
         TEST(slots_of_actors_that_died_elsewhere_come_home),
         TEST(an_idle_worker_is_given_runnable_actors_but_no_pinned_ones),
+        TEST(an_idle_worker_that_could_be_given_nothing_is_not_forgotten),
         TEST(the_order_of_one_sender_survives_a_move_of_the_receiver),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
