@@ -471,6 +471,15 @@ static void add_received(struct step *step, const struct config *config, const s
     step->epoch = 1;
 }
 
+static void add_human_message(struct step *step, const struct conv_request *request)
+{
+    struct event *sent = step_add(step, EVENT_AGENT_HUMAN_MESSAGE_SENT);
+    sent->message_id = request->message_id;
+    sent->payload_hash = request->payload_hash;
+    sent->from = request->from;
+    sent->text = request->text;
+}
+
 /* A person may speak who owns the conversation, or who takes it out of a queue by speaking. */
 static struct refusal plan_human(struct step *step, const struct conv_request *request)
 {
@@ -480,11 +489,7 @@ static struct refusal plan_human(struct step *step, const struct conv_request *r
             return (struct refusal){ERR_INVALID, 0, "the conversation belongs to somebody else"};
         step_add_handoff(step, request->from, SLICE_LITERAL("claimed"), (struct slice){0});
     }
-    struct event *sent = step_add(step, EVENT_AGENT_HUMAN_MESSAGE_SENT);
-    sent->message_id = request->message_id;
-    sent->payload_hash = request->payload_hash;
-    sent->from = request->from;
-    sent->text = request->text;
+    add_human_message(step, request);
     step_add(step, EVENT_TURN_COMPLETED)->status = SLICE_LITERAL("completed");
     return (struct refusal){.code = OK};
 }
@@ -577,7 +582,9 @@ enum err conversation_take_dead(struct conversation *c, struct actor_context *co
     else
         uuid_create(step.time_ms, turn_id);
     step_set_turn(&step, turn_id);
-    if (!entry)
+    if (!entry && has_prefix(request->from, "human:"))
+        add_human_message(&step, request);
+    else if (!entry)
         add_received(&step, config, request);
     bool is_running = c->run.phase != RUN_NONE && memcmp(c->state.turns->id, turn_id, UUID_BYTES) == 0;
     if (is_running && c->state.turns->is_intent_open)

@@ -547,6 +547,24 @@ static void a_message_that_crashes_its_conversation_becomes_a_dead_letter(void *
     assert_non_null(strstr(body, "],\"next\":null}"));
 }
 
+/* It is not put into the customer's mouth. */
+static void a_persons_message_that_crashes_its_conversation_stays_that_persons(void **state)
+{
+    struct world *world = *state;
+    world_say(world, "c", "", "hello");
+    WORLD_REQUEST(world, CONV_HANDOFF, .to = SLICE_LITERAL("human:ana"));
+    world_settle(world);
+    world_poison("poison", 3);
+    uint64_t dead =
+        WORLD_REQUEST(world, CONV_MESSAGE, .from = SLICE_LITERAL("human:ana"), .text = SLICE_LITERAL("poison"));
+    world_settle(world);
+    assert_int_equal(world_last(world, dead)->status, TURN_FAILED);
+    uint64_t page = WORLD_REQUEST(world, CONV_MESSAGES);
+    world_settle(world);
+    assert_non_null(strstr(world_last(world, page)->body, "\"from\":\"human\",\"text\":\"poison\""));
+    assert_null(strstr(world_last(world, page)->body, "\"from\":\"customer\",\"text\":\"poison\""));
+}
+
 static void a_conversation_that_fails_again_and_again_is_in_quarantine(void **state)
 {
     struct world *world = *state;
@@ -645,6 +663,7 @@ int main(void)
         TEST(an_abandoned_waiter_gets_nothing_and_its_turn_goes_on),
         TEST(a_draining_server_takes_no_messages),
         TEST(a_message_that_crashes_its_conversation_becomes_a_dead_letter),
+        TEST(a_persons_message_that_crashes_its_conversation_stays_that_persons),
         TEST(a_conversation_that_fails_again_and_again_is_in_quarantine),
         TEST(messages_during_passivation_are_held_and_answered_in_order),
         TEST(a_sleeping_conversation_costs_nothing_in_the_index),
