@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "net/sse.h"
 #include "runtime/assert.h"
 
 enum { HEADERS_MAX = 4, STATUS_CLASSES = 6 };
@@ -134,9 +135,41 @@ void api_answer_stream(struct api *api, const struct api_exchange *exchange)
     (void)http_stream_start(api->http, exchange->id, &head); /* gone: the first write says so */
 }
 
-bool api_stream_write(struct api *api, const struct api_exchange *exchange)
+static bool lose_stream(struct api *api, struct api_request *request)
 {
-    if (api->out.is_overflow)
-        return false;
-    return http_stream_write(api->http, exchange->id, buffer_slice(&api->out)) == OK;
+    (void)http_stream_end(api->http, request->exchange.id);
+    api_request_abandon(request);
+    return false;
+}
+
+bool api_stream_out(struct api *api, struct api_request *request)
+{
+    bool is_out =
+        !api->out.is_overflow && http_stream_write(api->http, request->exchange.id, buffer_slice(&api->out)) == OK;
+    return is_out || lose_stream(api, request);
+}
+
+bool api_stream_event(struct api *api, struct api_request *request, struct slice id, struct slice type, struct slice data)
+{
+    buffer_clear(&api->out);
+    return sse_write_event(&api->out, id, type, data) == OK ? api_stream_out(api, request) : lose_stream(api, request);
+}
+
+void api_stream_expect_silence(struct api *api, struct api_request *request)
+{
+    timer_start(api->worker, &request->timer, worker_now_ns(api->worker) + API_COMMENT_S * UINT64_C(1000000000));
+}
+
+void api_stream_on_silence(struct api *api, struct api_request *request)
+{
+    buffer_clear(&api->out);
+    sse_write_comment(&api->out, SLICE_LITERAL("still here"));
+    if (api_stream_out(api, request))
+        api_stream_expect_silence(api, request);
+}
+
+void api_stream_end(struct api *api, struct api_request *request)
+{
+    (void)http_stream_end(api->http, request->exchange.id);
+    api_request_release(request);
 }

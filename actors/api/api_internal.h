@@ -141,10 +141,17 @@ void api_refuse_code(struct api *api, const struct api_exchange *exchange, enum 
 /* A version as an event's id. Lent from `digits`. */
 enum { API_VERSION_DIGITS = 24 };
 struct slice api_version_text(uint64_t version, char digits[API_VERSION_DIGITS]);
-/* Begins an event stream; the rest goes through api_stream_write and http_stream_end. */
+/* Begins an event stream; the rest goes through what follows. */
 void api_answer_stream(struct api *api, const struct api_exchange *exchange);
-/* Sends api->out. Returns: false when the reader is gone or too slow; the exchange has then ended. */
-bool api_stream_write(struct api *api, const struct api_exchange *exchange);
+/* Sends api->out; or one event, written into api->out. Returns: false when the reader is gone or too slow, or there was no room
+ * for the event; the request is then abandoned: its client comes again with the id it has, and misses nothing. */
+bool api_stream_out(struct api *api, struct api_request *request);
+bool api_stream_event(struct api *api, struct api_request *request, struct slice id, struct slice type,
+                      struct slice data);
+/* (Re)starts the time to the next comment; the second is the on_timer of whoever streams. */
+void api_stream_expect_silence(struct api *api, struct api_request *request);
+void api_stream_on_silence(struct api *api, struct api_request *request);
+void api_stream_end(struct api *api, struct api_request *request); /* and releases it */
 
 /* Answers 200 (or `status`) with the JSON in api->out; 500 when it did not fit. */
 void api_answer_out(struct api *api, const struct api_exchange *exchange, int status);

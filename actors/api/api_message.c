@@ -192,17 +192,7 @@ static void begin_events(struct api *api, struct api_request *request)
         return;
     request->u.message.is_streaming = true;
     api_answer_stream(api, &request->exchange);
-    timer_start(api->worker, &request->timer, worker_now_ns(api->worker) + API_COMMENT_S * second_ns);
-}
-
-/* Sends api->out; a reader that is gone or too slow loses the exchange. */
-static bool send_events(struct api *api, struct api_request *request)
-{
-    if (api_stream_write(api, &request->exchange))
-        return true;
-    (void)http_stream_end(api->http, request->exchange.id);
-    api_request_abandon(request);
-    return false;
+    api_stream_expect_silence(api, request);
 }
 
 static void send_event(struct api *api, struct api_request *request, const struct conv_answer *answer)
@@ -212,9 +202,7 @@ static void send_event(struct api *api, struct api_request *request, const struc
     if (slice_has_text(answer->agent, "turn.completed") || slice_has_text(answer->agent, "turn.failed") ||
         slice_has_text(answer->agent, "turn.cancelled"))
         request->u.message.has_ended = true;
-    buffer_clear(&api->out);
-    if (sse_write_event(&api->out, api_version_text(answer->version, digits), answer->agent, answer->body) == OK)
-        (void)send_events(api, request);
+    (void)api_stream_event(api, request, api_version_text(answer->version, digits), answer->agent, answer->body);
 }
 
 /* Without id: it is not journalled, so that nobody can resume after it. */
@@ -228,9 +216,7 @@ static void send_delta(struct api *api, struct api_request *request, const struc
     write_text(data, "turn_id", answer->turn_id, &is_first);
     write_text(data, "text", answer->text, &is_first);
     buffer_append_byte(data, '}');
-    buffer_clear(&api->out);
-    if (sse_write_event(&api->out, (struct slice){0}, SLICE_LITERAL("turn.delta"), buffer_slice(data)) == OK)
-        (void)send_events(api, request);
+    (void)api_stream_event(api, request, (struct slice){0}, SLICE_LITERAL("turn.delta"), buffer_slice(data));
 }
 
 /* The stream ends with the event that ended the turn; a copy of a finished message has none, and gets the answer as one. */
@@ -244,13 +230,10 @@ static void end_events(struct api *api, struct api_request *request, const struc
         struct slice event = answer->status == TURN_FAILED         ? SLICE_LITERAL("turn.failed")
                              : answer->status == TURN_IS_CANCELLED ? SLICE_LITERAL("turn.cancelled")
                                                                    : SLICE_LITERAL("turn.completed");
-        buffer_clear(&api->out);
-        if (sse_write_event(&api->out, (struct slice){0}, event, buffer_slice(&api->input)) != OK ||
-            !send_events(api, request))
+        if (!api_stream_event(api, request, (struct slice){0}, event, buffer_slice(&api->input)))
             return;
     }
-    (void)http_stream_end(api->http, request->exchange.id);
-    api_request_release(request);
+    api_stream_end(api, request);
 }
 
 /* Refused after the head was out (the conversation crashed for good, the server leaves): the problem as the last event. */
@@ -259,12 +242,9 @@ static void end_events_refused(struct api *api, struct api_request *request, con
     const struct problem problem = problem_of(answer->code, answer->detail, answer->retry_after_s);
     buffer_clear(&api->input);
     problem_write(&api->input, &problem, trace_id_slice(&request->exchange.trace));
-    buffer_clear(&api->out);
-    if (sse_write_event(&api->out, (struct slice){0}, SLICE_LITERAL("turn.failed"), buffer_slice(&api->input)) != OK ||
-        !send_events(api, request))
+    if (!api_stream_event(api, request, (struct slice){0}, SLICE_LITERAL("turn.failed"), buffer_slice(&api->input)))
         return;
-    (void)http_stream_end(api->http, request->exchange.id);
-    api_request_release(request);
+    api_stream_end(api, request);
 }
 
 static void on_event_answer(struct api *api, struct api_request *request, struct msg **msg)
@@ -288,16 +268,8 @@ static void on_event_answer(struct api *api, struct api_request *request, struct
     }
 }
 
-static void on_event_timer(struct api *api, struct api_request *request)
-{
-    buffer_clear(&api->out);
-    sse_write_comment(&api->out, SLICE_LITERAL("still here"));
-    if (send_events(api, request))
-        timer_start(api->worker, &request->timer, worker_now_ns(api->worker) + API_COMMENT_S * second_ns);
-}
-
 static const struct api_waiter event_waiter = {
-    .on_answer = on_event_answer, .on_timer = on_event_timer, .kind_when_gone = CONV_ABANDON};
+    .on_answer = on_event_answer, .on_timer = api_stream_on_silence, .kind_when_gone = CONV_ABANDON};
 
 /* ---- the route ---------------------------------------------------------------------------------------------------------- */
 

@@ -14,38 +14,12 @@
 #include "runtime/assert.h"
 
 enum { PAGE_EVENTS = 64, UNSENT_BYTES_MAX = 64 << 10 };
-static const uint64_t comment_ns = API_COMMENT_S * UINT64_C(1000000000);
-
-static void end_stream(struct api *api, struct api_request *request)
-{
-    (void)http_stream_end(api->http, request->exchange.id);
-    api_request_release(request);
-}
-
-/* A reader that is gone or too slow loses the exchange; it comes again with the id it has. */
-static bool send_out(struct api *api, struct api_request *request)
-{
-    if (api_stream_write(api, &request->exchange))
-        return true;
-    (void)http_stream_end(api->http, request->exchange.id);
-    api_request_abandon(request);
-    return false;
-}
-
-static void on_comment_timer(struct api *api, struct api_request *request)
-{
-    buffer_clear(&api->out);
-    sse_write_comment(&api->out, SLICE_LITERAL("still here"));
-    if (send_out(api, request))
-        timer_start(api->worker, &request->timer, worker_now_ns(api->worker) + comment_ns);
-}
 
 static bool send_event(struct api *api, struct api_request *request, uint64_t version, struct slice type,
                        struct slice envelope)
 {
     char digits[API_VERSION_DIGITS];
-    buffer_clear(&api->out);
-    if (sse_write_event(&api->out, api_version_text(version, digits), type, envelope) != OK || !send_out(api, request))
+    if (!api_stream_event(api, request, api_version_text(version, digits), type, envelope))
         return false;
     request->u.stream.after = version;
     return true;
@@ -59,18 +33,18 @@ static void on_live_answer(struct api *api, struct api_request *request, struct 
     if ((*msg)->kind == CONV_EVENT)
         (void)send_event(api, request, answer->version, answer->agent, answer->body);
     else if ((*msg)->kind == CONV_END || (*msg)->kind == CONV_REFUSED)
-        end_stream(api, request);
+        api_stream_end(api, request);
 }
 
 static const struct api_waiter live_waiter = {
-    .on_answer = on_live_answer, .on_timer = on_comment_timer, .kind_when_gone = CONV_UNSUBSCRIBE};
+    .on_answer = on_live_answer, .on_timer = api_stream_on_silence, .kind_when_gone = CONV_UNSUBSCRIBE};
 
 static void go_live(struct api *api, struct api_request *request)
 {
     request->waiter = &live_waiter;
     const struct conv_request fill = {.after = request->u.stream.after};
     if (api_request_try_send(request, CONV_SUBSCRIBE, &fill) != OK)
-        end_stream(api, request);
+        api_stream_end(api, request);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------ */
@@ -86,7 +60,7 @@ static void ask_page(struct api *api, struct api_request *request)
 {
     const struct conv_request fill = {.after = request->u.stream.after, .limit = PAGE_EVENTS};
     if (api_request_try_send(request, CONV_EVENTS, &fill) != OK)
-        end_stream(api, request);
+        api_stream_end(api, request);
 }
 
 /* Sends envelopes of the page that is kept, from where it stopped, until too much waits unsent. */
@@ -96,7 +70,7 @@ static void send_page(struct api *api, struct api_request *request)
     struct json_problem problem;
     const struct conv_answer *answer = container_of(request->kept, struct conv_answer, msg);
     if (json_validate(answer->body, &page, &problem) != OK || !json_find(page, "events", &events)) {
-        end_stream(api, request);
+        api_stream_end(api, request);
         return;
     }
     struct json_iterator iterator = {0};
@@ -124,7 +98,7 @@ static void send_page(struct api *api, struct api_request *request)
 static void on_page(struct api *api, struct api_request *request, struct msg **msg)
 {
     if ((*msg)->kind == CONV_REFUSED) {
-        end_stream(api, request);
+        api_stream_end(api, request);
     } else if ((*msg)->kind == CONV_FINISHED) {
         request->kept = *msg;
         *msg = NULL;
@@ -140,7 +114,7 @@ static void on_drained(struct api *api, struct api_request *request)
 }
 
 static const struct api_waiter page_waiter = {
-    .on_answer = on_page, .on_timer = on_comment_timer, .on_drained = on_drained};
+    .on_answer = on_page, .on_timer = api_stream_on_silence, .on_drained = on_drained};
 
 /* ---- looking ------------------------------------------------------------------------------------------------------------ */
 
@@ -151,9 +125,9 @@ static void begin_stream(struct api *api, struct api_request *request)
     buffer_clear(&api->out);
     sse_write_comment(&api->out,
                       SLICE_LITERAL("stream")); /* some clients report a connection only with its first bytes */
-    if (!send_out(api, request))
+    if (!api_stream_out(api, request))
         return;
-    timer_start(api->worker, &request->timer, worker_now_ns(api->worker) + comment_ns);
+    api_stream_expect_silence(api, request);
     ask_page(api, request);
 }
 
