@@ -47,8 +47,7 @@ static struct http_exchange *find(struct http_server *server, struct http_exchan
     if (id.index / BLOCK_EXCHANGES >= server->exchange_block_count)
         return NULL;
     struct http_exchange *exchange = &server->exchange_blocks[id.index / BLOCK_EXCHANGES][id.index % BLOCK_EXCHANGES];
-    bool is_same = exchange->id.generation == id.generation || PLANTED(ANSWER_TO_A_STRANGER);
-    return exchange->connection && is_same ? exchange : NULL;
+    return exchange->connection && exchange->id.generation == id.generation ? exchange : NULL;
 }
 
 struct http_exchange *http_exchange_create(struct http_connection *connection, const struct http1 *parser)

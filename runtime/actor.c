@@ -96,8 +96,6 @@ static enum err refuse(struct worker *worker)
 /* For other threads a guess, which handle() checks again (I3). */
 static bool is_addressed(const struct actor *actor, struct actor_id to)
 {
-    if (PLANTED(GENERATION_NOT_CHECKED) && !inbox_is_closed(&actor->mailbox.inbox))
-        return true;
     return atomic_load_relaxed(&actor->generation) == to.generation;
 }
 
@@ -305,8 +303,7 @@ static bool look_at_clock(struct worker *worker)
 static bool handle(struct worker *worker, struct actor *actor, struct actor_context *context, struct msg *msg,
                    uint64_t *tick)
 {
-    if (msg->to.generation != actor->link.to.generation &&
-        !PLANTED(GENERATION_NOT_CHECKED)) { /* I3: to the one who had the slot before */
+    if (msg->to.generation != actor->link.to.generation) { /* I3: to the one who had the slot before */
         msg_drop(worker, msg);
         return true;
     }

@@ -154,6 +154,7 @@ static void hang_up(struct customer *customer)
 static void refuse(struct customer *customer, struct sim_message *message)
 {
     message->is_refused = message->said_count == 1;
+    message->is_unsure = true; /* a copy that comes through stands where it came */
     message->is_done = true;
     customer->next++;
 }
@@ -254,7 +255,7 @@ static bool step_copy(struct customer *customer, struct world *world)
         uint32_t i = customer->next;
         struct sim_message *message = i < customer->count ? &customer->messages[i] : NULL;
         struct sim_message *former = i > 0 ? &customer->messages[i - 1] : NULL;
-        bool forges = former && former->wants_forgery && !former->is_refused;
+        bool forges = former && former->wants_forgery && former->was_accepted;
         if (!forges && !(message && message->wants_copy && customer->in_flight > 0 && !customer->is_polling))
             return false;
         if (!sim_http_open(&customer->copy_line, world->address))

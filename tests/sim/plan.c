@@ -55,7 +55,7 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .full_disks = perhaps(is_quiet ? 0 : 250, 2),
         .rots = perhaps(is_quiet ? 0 : 120, 1),
         .hold_per_mille = perhaps(chance, 300),
-        .hold_ms_max = between(1, 100),
+        .hold_ms_max = between(0, 2) ? between(1, 100) : between(100, 2000),
         .outage_ms = perhaps(is_quiet ? 0 : 100, 20000),
         .acts = perhaps(350, 16),
         .erasures = perhaps(300, 4),

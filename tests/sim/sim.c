@@ -28,7 +28,7 @@
 #include "tests/sim/verify.h"
 #include "tests/sim/world.h"
 
-enum { STEPS_MAX = 3000000, FAULTY_STEPS_MAX = 400000 };
+enum { STEPS_MAX = 3000000, FAULTY_STEPS_MAX = 400000, CRASH_AT_CALL_PER_MILLE = 50, CRASH_AT_RETRY_PER_MILLE = 300 };
 static const uint64_t CALM_NS_MAX = 3600ull * 1000 * 1000 * 1000;
 
 struct run {
@@ -76,6 +76,17 @@ static void maybe_break(struct run *run)
     struct world *world = &run->world;
     if (world->full_until_ns && clock_mono_ns() > world->full_until_ns)
         world_set_room(world, 0, 0);
+    /* An effect has happened: what is on the disk about it now? Above all when it is a second try. */
+    uint32_t chance = world->was_asked == 0   ? 0
+                      : world->was_asked == 1 ? CRASH_AT_CALL_PER_MILLE
+                                              : CRASH_AT_RETRY_PER_MILLE;
+    bool is_good_moment = run->crashes_left && !world->is_calm && sim_chance(chance);
+    world->was_asked = 0;
+    if (is_good_moment) {
+        run->crashes_left--;
+        crash(run, !sim_chance(run->plan.kill_per_mille));
+        return;
+    }
     if (world->is_calm || run->steps < run->next_fault_step)
         return;
     run->next_fault_step = run->steps + 200 + sim_random_below(8000);
@@ -240,6 +251,12 @@ static void list_planted(void)
         printf("%s\t%s\n", planted_name((enum planted)bug), planted_text((enum planted)bug));
 }
 
+static void list_sometimes(void)
+{
+    for (int what = 0; what < SOMETIMES_COUNT; what++)
+        printf("%s\n", sometimes_name((enum sometimes)what));
+}
+
 int main(int argc, char **argv)
 {
     uint64_t from = 1, count = 1, seconds = 60;
@@ -263,6 +280,8 @@ int main(int argc, char **argv)
             stops_at_failure = true;
         else if (strcmp(argv[i], "--list-planted") == 0)
             return list_planted(), 0;
+        else if (strcmp(argv[i], "--list-sometimes") == 0)
+            return list_sometimes(), 0;
         else {
             fprintf(
                 stderr,

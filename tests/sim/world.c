@@ -162,6 +162,7 @@ static void provide(void *context, const struct fetch_sim_call *call, struct fet
     if (sscanf(said, "say-%u-%u", &customer, &message) != 2 || customer >= CUSTOMERS_MAX || message >= MESSAGES_MAX)
         fail("the provider is asked what nobody said: %s", said);
     world->arrivals[customer][message]++;
+    world->was_asked = world->arrivals[customer][message];
     tell("provider: is asked %s, %u. time", said, world->arrivals[customer][message]);
     if (is_down(world)) {
         uint64_t delay_ns = (300 + random % 1200) * 1000000;
