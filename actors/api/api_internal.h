@@ -18,6 +18,7 @@
 #include "actors/api/trace.h"
 #include "actors/protocol.h"
 #include "actors/services.h"
+#include "net/json.h"
 #include "runtime/buffer.h"
 #include "runtime/metrics.h"
 #include "runtime/timer.h"
@@ -75,8 +76,11 @@ struct api_request {
             bool is_streaming, has_ended; /* SSE: head is out; the event that ends a turn is out */
         } message;
         struct {
-            uint64_t after;            /* the last version the client has */
-            uint32_t page_events_sent; /* of the page that is kept */
+            uint64_t after; /* the last version the client has */
+            /* Of the page that is kept, and lent from it. */
+            struct json_value page_events;
+            struct json_iterator page_position; /* behind the last one sent */
+            bool has_next_page;
         } stream;
         struct {
             uint32_t expected, answered;

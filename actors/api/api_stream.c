@@ -66,33 +66,40 @@ static void ask_page(struct api *api, struct api_request *request)
 /* Sends envelopes of the page that is kept, from where it stopped, until too much waits unsent. */
 static void send_page(struct api *api, struct api_request *request)
 {
-    struct json_value page, events, envelope, type;
-    struct json_problem problem;
-    const struct conv_answer *answer = container_of(request->kept, struct conv_answer, msg);
-    if (json_validate(answer->body, &page, &problem) != OK || !json_find(page, "events", &events)) {
-        api_stream_end(api, request);
-        return;
-    }
-    struct json_iterator iterator = {0};
-    for (uint32_t i = 0; json_next_element(events, &iterator, &envelope); i++) {
-        if (i < request->u.stream.page_events_sent)
-            continue;
+    for (;;) {
+        struct json_value envelope, type;
         if (http_stream_unsent(api->http, request->exchange.id) > UNSENT_BYTES_MAX)
             return; /* goes on when that has left */
+        if (!json_next_element(request->u.stream.page_events, &request->u.stream.page_position, &envelope))
+            break;
         char name[64];
         struct slice type_text = {0};
         if (!json_find(envelope, "event", &type) || json_string(type, name, sizeof name, &type_text) != OK)
             continue; /* no envelope: nothing that a client could resume after */
         if (!send_event(api, request, number_in(envelope, "version"), type_text, envelope.raw))
             return;
-        request->u.stream.page_events_sent = i + 1;
     }
-    bool has_more = number_in(page, "next") > 0;
     msg_destroy(api->worker, &request->kept);
-    if (has_more)
+    if (request->u.stream.has_next_page)
         ask_page(api, request);
     else
         go_live(api, request);
+}
+
+/* Checked once: a page may be megabytes, and a slow reader takes it in many pieces. */
+static void begin_page(struct api *api, struct api_request *request)
+{
+    struct json_value page;
+    struct json_problem problem;
+    const struct conv_answer *answer = container_of(request->kept, struct conv_answer, msg);
+    if (json_validate(answer->body, &page, &problem) != OK ||
+        !json_find(page, "events", &request->u.stream.page_events)) {
+        api_stream_end(api, request);
+        return;
+    }
+    request->u.stream.page_position = (struct json_iterator){0};
+    request->u.stream.has_next_page = number_in(page, "next") > 0;
+    send_page(api, request);
 }
 
 static void on_page(struct api *api, struct api_request *request, struct msg **msg)
@@ -102,8 +109,7 @@ static void on_page(struct api *api, struct api_request *request, struct msg **m
     } else if ((*msg)->kind == CONV_FINISHED) {
         request->kept = *msg;
         *msg = NULL;
-        request->u.stream.page_events_sent = 0;
-        send_page(api, request);
+        begin_page(api, request);
     }
 }
 
