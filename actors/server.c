@@ -383,6 +383,13 @@ static void run_reload(struct worker *worker, struct worker_task *task)
     free(reload);
 }
 
+static void drop_reload(struct worker_task *task)
+{
+    struct reload *reload = container_of(task, struct reload, task);
+    config_unref(reload->config);
+    free(reload);
+}
+
 void server_reload(struct server *server, struct config *config)
 {
     for (uint32_t i = 0; i < server->worker_count; i++) {
@@ -393,6 +400,7 @@ void server_reload(struct server *server, struct config *config)
             return;
         }
         reload->task.run = run_reload;
+        reload->task.drop = drop_reload;
         reload->config = config_ref(config);
         worker_post(runtime_worker(server->runtime, i), &reload->task);
     }

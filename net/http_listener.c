@@ -81,6 +81,14 @@ static void on_adopt(struct worker *worker, struct worker_task *task)
     adopt(container_of(task, struct http_connection, adopt_task));
 }
 
+/* The peer is gone. */
+static void on_adopt_dropped(struct worker_task *task)
+{
+    struct http_connection *connection = container_of(task, struct http_connection, adopt_task);
+    ring_close(connection->fd);
+    free(connection);
+}
+
 static void deal(struct http_server *server, int fd)
 {
     struct http_server *peer = emptiest_peer(server->listener);
@@ -92,6 +100,7 @@ static void deal(struct http_server *server, int fd)
     connection->server = peer;
     connection->fd = fd;
     connection->adopt_task.run = on_adopt;
+    connection->adopt_task.drop = on_adopt_dropped;
     atomic_fetch_add_explicit(&peer->connection_count, 1, memory_order_relaxed);
     if (peer == server)
         adopt(connection);

@@ -27,6 +27,13 @@ static void run_task(struct worker *worker, struct msg *link)
     task->run(worker, task);
 }
 
+static void drop_task(struct msg *link)
+{
+    struct worker_task *task = container_of(link, struct worker_task, link);
+    if (task->drop)
+        task->drop(task);
+}
+
 bool lane_drain(struct worker *worker)
 {
     struct msg *item = msg_chain_reverse(inbox_take(&worker->lane));
@@ -55,9 +62,11 @@ bool lane_discard(struct worker *worker)
         next = item->next;
         if (item->kind == LANE_BLOCK)
             msg_take_home(worker, item);
+        else if (item->kind == LANE_TASK)
+            drop_task(item);
         else if (item->kind < LANE_FIRST || item->kind > LANE_LAST)
             msg_drop(worker, item);
-        /* actors and slots lie in slabs; tasks are their poster's */
+        /* actors and slots lie in slabs */
     }
     return true;
 }

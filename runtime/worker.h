@@ -75,6 +75,8 @@ void worker_deliver(struct worker *worker, struct msg *first, struct msg *last);
 struct worker_task {
     struct msg link; /* private: its place in the lane */
     void (*run)(struct worker *worker, struct worker_task *task);
+    void (*drop)(
+        struct worker_task *task); /* NULL, or instead of run when the worker has ended: frees what the task holds */
 };
 void worker_post(struct worker *worker, struct worker_task *task); /* Thread: any */
 

@@ -69,7 +69,7 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .breaker_failures = between(1, 8),
         .pipeline = between(1, 32),
     };
-    if (plan->outage_ms) { /* many who want a model at once, and nothing that ends a call but the provider: V9 */
+    if (plan->outage_ms) { /* many who want a model at once, and nothing that ends a call but the provider: V7 */
         plan->conversations = plan->customers = CONVERSATIONS_MAX;
         plan->model_per_mille = 1000;
         plan->acts = plan->full_disks = 0;

@@ -2,11 +2,14 @@
 /* verify: the rules, one function each:
  *   V1 versions are dense from 1, whatever the page size
  *   V2 every message that was accepted is there once; a refused one never; any other at most once
- *   V3 the messages of one customer stand in the order said
+ *   V3 the messages of one customer stand in the order said, but for those sent behind one that was refused for now
  *   V4 each message ends in one turn end, its reply is the one that was answered, turns end in the order of their messages
  *   V5 what an observer saw is, byte for byte, what the journal says
- *   V6 the epoch never falls, and no agent speaks while a queue or a person owns the conversation
- *   V7 the provider saw no attempt that the journal does not know
+ *   V6 the epoch never falls, no agent speaks while a queue or a person owns the conversation, none that is shut takes a message
+ *   V7 the provider saw no attempt at a message that the journal does not know (world.c: nor two at once through an open breaker)
+ *   V8 customer.c: an open line has its answer in time
+ *   V9 version and epoch that an operator was told hold
+ *   V10 operator.c: what was erased is nowhere
  */
 #include "tests/sim/verify.h"
 

@@ -61,7 +61,7 @@ void tell(const char *format, ...)
 
 /* ---- the model provider --------------------------------------------------------------------------------------------------- */
 
-/* V9: while the provider is down, an open breaker lets one call through at a time. The provider counts what it has answered; from
+/* V7: while the provider is down, an open breaker lets one call through at a time. The provider counts what it has answered; from
  * when the breaker must be open, with a margin for calls that had their permit before, it wants to see one call at most. */
 static void note_outage_call(struct world *world, uint64_t ends_ns)
 {

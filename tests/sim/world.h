@@ -27,7 +27,7 @@ struct world {
     uint32_t arrivals[CUSTOMERS_MAX][MESSAGES_MAX]; /* calls for this message: V7 */
     uint32_t was_asked; /* since the harness looked last: how often for that message. A good moment for a crash */
     uint64_t outage_from_ns, outage_until_ns;
-    uint64_t call_ends_ns[WORLD_CALLS_MAX]; /* of the calls under way, during an outage: V9 */
+    uint64_t call_ends_ns[WORLD_CALLS_MAX]; /* of the calls under way, during an outage: V7 */
     uint32_t call_count, failures_in_row;
     uint64_t tripped_ns; /* the breaker must have opened by then; 0: not yet */
 };
