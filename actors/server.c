@@ -481,6 +481,11 @@ uint64_t server_part_deadline_ns(const struct server *server, uint32_t part)
     return part < server->worker_count ? worker_next_deadline_ns(runtime_worker(server->runtime, part)) : UINT64_MAX;
 }
 
+void server_check(const struct server *server, bool is_at_rest)
+{
+    runtime_check(server->runtime, is_at_rest);
+}
+
 bool server_is_drained(const struct server *server)
 {
     return atomic_load_explicit(&server->stations_drained, memory_order_acquire) == server->worker_count;

@@ -39,6 +39,7 @@ MUST_USE enum err server_start_stepped(struct server *server, struct error *erro
 uint32_t server_part_count(const struct server *server);     /* workers, then journal writer, then reader */
 bool server_step_part(struct server *server, uint32_t part); /* did it do something? */
 uint64_t server_part_deadline_ns(const struct server *server, uint32_t part); /* UINT64_MAX: none */
+void server_check(const struct server *server, bool is_at_rest);              /* runtime_check */
 bool server_is_drained(const struct server *server); /* the workers were told to leave: server_destroy is next */
 /* As a crash: nothing is flushed, nothing finished. */
 void server_abandon(struct server *server);

@@ -403,6 +403,7 @@ static bool dispatch_event(struct ring *ring, const struct ring_event *event)
     }
     struct ring_op *op = ring_slots_find(&ring->slots, event->user_data);
     if (!op) {
+        SOMETIMES(LATE_COMPLETION, true);
         drop_late(ring, event);
         return false;
     }

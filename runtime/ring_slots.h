@@ -17,7 +17,6 @@
 
 #include "runtime/assert.h"
 #include "runtime/planted.h"
-#include "runtime/sometimes.h"
 
 struct ring_op;
 
@@ -104,7 +103,6 @@ static inline struct ring_op *ring_slots_find(const struct ring_slots *slots, ui
         return NULL;
     const struct ring_slot *slot = ring_slots_at(slots, index);
     bool is_late = slot->generation != (uint32_t)(user_data >> 32);
-    SOMETIMES(LATE_COMPLETION, is_late);
     return is_late && !PLANTED(LATE_COMPLETION_ACCEPTED) ? NULL : slot->op;
 }
 

@@ -107,6 +107,9 @@ MUST_USE enum err worker_start(struct worker *worker, struct error *error);
 bool worker_step(struct worker *worker);
 /* When it next has something to do by the clock: a timer, or one that moves down its wheels; UINT64_MAX: none. */
 uint64_t worker_next_deadline_ns(const struct worker *worker);
+/* Between steps: asserts of every actor that its mailbox is counted right and that nobody who has a message was forgotten; at
+ * rest (no step has anything to do), that nobody has one. */
+void runtime_check(const struct runtime *runtime, bool is_at_rest);
 
 /* One thread's asserts: names object, right and wrong worker. On in release until a benchmark shows its cost. */
 #define ASSERT_ON_WORKER(x_worker) worker_assert_current((x_worker), __func__)

@@ -28,7 +28,13 @@
 #include "tests/sim/verify.h"
 #include "tests/sim/world.h"
 
-enum { STEPS_MAX = 3000000, FAULTY_STEPS_MAX = 400000, CRASH_AT_CALL_PER_MILLE = 50, CRASH_AT_RETRY_PER_MILLE = 300 };
+enum {
+    STEPS_MAX = 3000000,
+    FAULTY_STEPS_MAX = 400000,
+    CHECK_ROUNDS = 16,
+    CRASH_AT_CALL_PER_MILLE = 50,
+    CRASH_AT_RETRY_PER_MILLE = 300
+};
 static const uint64_t CALM_NS_MAX = 3600ull * 1000 * 1000 * 1000;
 
 struct run {
@@ -38,7 +44,7 @@ struct run {
     struct observer observers[4];
     struct operator_ operator_;
     struct eraser eraser;
-    uint64_t steps;
+    uint64_t steps, rounds;
     uint32_t crashes_left, full_left;
     uint64_t next_fault_step;
 };
@@ -168,6 +174,8 @@ static void round_of_steps(struct run *run)
     bool did_something = false;
     for (uint32_t i = 0; i < thing_count(run); i++)
         did_something |= step(run, i);
+    if (!world_is_broken(&run->world) && run->rounds++ % CHECK_ROUNDS == 0)
+        world_check(&run->world, !did_something);
     if (world_is_broken(&run->world))
         crash(run, true);
     else if (!did_something && !world_advance(&run->world, clients_next_ns(run)) && !is_done(run))

@@ -355,6 +355,13 @@ bool world_step_part(struct world *world, uint32_t part)
     return did_something;
 }
 
+void world_check(const struct world *world, bool is_at_rest)
+{
+    for (uint32_t part = 0; part < world_part_count(world); part++)
+        is_at_rest &= world->held_until_ns[part] <= clock_mono_ns();
+    server_check(world->server, is_at_rest);
+}
+
 bool world_advance(struct world *world, uint64_t other_ns)
 {
     uint64_t next_ns = sim_world_next_event_ns();

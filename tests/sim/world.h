@@ -49,6 +49,8 @@ bool world_is_broken(const struct world *world);
 /* One part takes a step. Returns: did it do anything? */
 bool world_step_part(struct world *world, uint32_t part);
 uint32_t world_part_count(const struct world *world);
+/* The server's own invariants. At rest: no part has anything to do. */
+void world_check(const struct world *world, bool is_at_rest);
 /* To the next time at which the server or the network has something to do, or `other_ns`, whatever is first. Returns: false
  * when there is no such time. */
 bool world_advance(struct world *world, uint64_t other_ns);
