@@ -528,6 +528,64 @@ static void the_end_of_the_runtime_ends_every_actor_and_frees_what_waits(void **
     assert_int_equal(runtime_blocks_alive(runtime), 0);
 }
 
+static uint32_t dropped_count;
+
+static void count_dropped(struct worker *worker, struct msg *msg)
+{
+    assert_ptr_equal(worker_current(), worker);
+    dropped_count += msg->kind == MSG_NUMBER;
+}
+
+static void what_reaches_nobody_is_shown_before_it_goes(void **state)
+{
+    (void)state;
+    runtime_destroy(runtime);
+    assert_int_equal(start(&(struct runtime_options){.worker_count = 2, .on_drop = count_dropped}), 0);
+    dropped_count = 0;
+    struct actor_id id = spawn(w0, &recorder_type, &a);
+    send(w0, id, MSG_SUSPEND, 0, 1);
+    settle();
+    for (uint32_t i = 0; i < 5; i++)
+        send(i % 2 ? w1 : w0, id, MSG_NUMBER, 0, i);
+    settle();
+    assert_int_equal(dropped_count, 0);
+    struct msg *msg = number(w1, MSG_NUMBER, 0, 5); /* still in a lane at the end */
+    msg->to = id;
+    worker_deliver(w0, msg, msg);
+    runtime_end(runtime);
+    assert_int_equal(dropped_count, 6);
+}
+
+struct late_task {
+    struct worker_task task;
+    uint32_t runs, drops;
+};
+
+static void run_late(struct worker *worker, struct worker_task *task)
+{
+    (void)worker;
+    ((struct late_task *)(void *)task)->runs++;
+}
+
+static void drop_late(struct worker_task *task)
+{
+    ((struct late_task *)(void *)task)->drops++;
+}
+
+static void a_task_that_its_worker_did_not_live_to_run_is_dropped(void **state)
+{
+    (void)state;
+    struct late_task done = {.task = {.run = run_late, .drop = drop_late}}, late = done;
+    worker_post(w1, &done.task);
+    settle();
+    worker_post(w1, &late.task);
+    runtime_end(runtime);
+    assert_int_equal(done.runs, 1);
+    assert_int_equal(done.drops, 0);
+    assert_int_equal(late.runs, 0);
+    assert_int_equal(late.drops, 1);
+}
+
 /* ---- memory ------------------------------------------------------------------------------------------------------------ */
 
 static void warm_work_takes_nothing_from_the_system_and_blocks_come_home(void **state)
@@ -706,6 +764,8 @@ int main(void)
         TEST(an_exit_notice_that_reaches_nobody_is_freed_with_all_it_carries),
         TEST(a_handler_over_its_budget_is_a_crash),
         TEST(the_end_of_the_runtime_ends_every_actor_and_frees_what_waits),
+        TEST(what_reaches_nobody_is_shown_before_it_goes),
+        TEST(a_task_that_its_worker_did_not_live_to_run_is_dropped),
         TEST(warm_work_takes_nothing_from_the_system_and_blocks_come_home),
         TEST(over_the_memory_cap_work_is_refused_but_an_end_is_not),
         TEST(slots_of_actors_that_died_elsewhere_come_home),

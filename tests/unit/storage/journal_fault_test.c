@@ -411,6 +411,37 @@ static void a_full_disk_refuses_the_group_and_recovers_alone(void **state)
     kit_destroy(kit);
 }
 
+/* Full says that nothing happened; once the key is unknown it must not be said. */
+static void an_erasure_on_a_full_disk_happened_or_did_not(void **state)
+{
+    (void)state;
+    uint32_t refused = 0, half_done = 0;
+    char text[9000];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    for (uint32_t pages = 1; pages < 60; pages++) {
+        struct kit *kit = make(pages);
+        struct journal_head head = {0};
+        struct journal_load load;
+        open_or_fail(kit);
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(kit_append(kit, "a", &head, text), OK);
+        disk_sim_set_bytes_max(kit->disk, (uint64_t)pages * 4096);
+        enum err result = kit_erase(kit, "a", &head);
+        assert_true(result == OK || result == ERR_BUSY || result == ERR_STORAGE_FULL);
+        refused += result == ERR_STORAGE_FULL;
+        half_done += result == ERR_BUSY;
+        assert_int_equal(kit_load(kit, "a", &load), result == ERR_STORAGE_FULL ? OK : ERR_NOT_FOUND);
+        if (result == ERR_STORAGE_FULL)
+            journal_release(load.memory);
+        disk_sim_set_bytes_max(kit->disk, 0);
+        assert_int_equal(kit_erase(kit, "a", &head), OK);
+        kit_destroy(kit);
+    }
+    assert_true(refused > 0);
+    assert_true(half_done > 0);
+}
+
 static void nothing_is_acknowledged_after_a_failed_flush(void **state)
 {
     (void)state;
@@ -667,6 +698,7 @@ int main(void)
         cmocka_unit_test(short_write_at_every_io),
         cmocka_unit_test(every_allocation_of_the_engine_may_fail),
         cmocka_unit_test(a_full_disk_refuses_the_group_and_recovers_alone),
+        cmocka_unit_test(an_erasure_on_a_full_disk_happened_or_did_not),
         cmocka_unit_test(nothing_is_acknowledged_after_a_failed_flush),
         cmocka_unit_test(one_flush_a_group_neither_more_nor_less),
         cmocka_unit_test(no_flipped_bit_is_served),
