@@ -7,7 +7,7 @@
   model      10,000 turns in flight against bench/fake_model (1 s to the first token, 40 tokens over 4 s)
   memory     bytes of a conversation in memory, and of one that left it
 
-The same load generator drives both sides of a comparison. `--json` prints one line a row; `--write` puts the table into
+wrk drives both sides of `http` with the same requests; the rest is driven by bench/load, which checks every reply. `--json` prints one line a row; `--write` puts the table into
 docs/BENCHMARKS.md. Dialogues come from --dialogues FILE.jsonl.gz; without one, generated texts stand in for them.
 """
 import argparse
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 
@@ -82,11 +83,20 @@ class Bench:
         self.rows.append({"bench": name, **values})
         print(json.dumps(self.rows[-1]) if self.options.json else f"{name}: " + ", ".join(f"{k} {v}" for k, v in values.items()), flush=True)
 
+    def wrk(self, address):
+        """An independent generator, so that the comparison does not hang on ours; both sides get the same requests."""
+        out = subprocess.run(["wrk", "-t1", "-c64", f"-d{self.options.seconds}", "-s", os.path.join(ROOT, "bench", "spine.lua"), f"http://{address}"],
+                             stdout=subprocess.PIPE, text=True, check=True).stdout
+        row = json.loads(out.strip().splitlines()[-1])
+        if row["bad"]:
+            raise SystemExit(f"{row['bad']} requests to {address} failed")
+        return row["requests"] / (row["us"] / 1e6), row["p99_us"] / 1000
+
     # rows ------------------------------------------------------------------------------------------------------------------
     def http(self):
         """Durable echo against nginx's constant: rounds in turn, the ratio of each pair, the median of the ratios."""
         conf = os.path.join(self.folder, "nginx.conf")
-        port = 20000 + os.getpid() % 20000
+        port = 20000 + os.getpid() % 12000  # below the ephemeral ports
         with open(conf, "w", encoding="utf-8") as file:
             file.write(f"daemon off; worker_processes 2; pid {self.folder}/nginx.pid; error_log {self.folder}/nginx.err; events {{ worker_connections 4096; }}\n"
                        f"http {{ access_log off; keepalive_requests 1000000000; client_body_temp_path {self.folder}/b; proxy_temp_path {self.folder}/p; "
@@ -95,20 +105,26 @@ class Bench:
         nginx = Process(["nginx", "-c", conf, "-p", self.folder], self.log, ready=False)
         server = self.server()
         time.sleep(0.5)
-        ours, theirs, p99 = [], [], []
+        pairs = []
         for i in range(self.options.rounds + 1):
-            a = self.load(server.ready["http"], "--connections", 64, "--conversations", 4096, "--seconds", self.options.seconds, "--agent", "echo", "--expect", "echo", "--read-back", 20)
-            b = self.load(f"127.0.0.1:{port}", "--connections", 64, "--seconds", self.options.seconds, "--path", "/")
-            if i == 0:
-                continue  # warm-up
-            ours.append(a["rate"]), theirs.append(b["rate"]), p99.append(a["p99_ms"])
-            assert a["exit"] == 0, a
+            ours, theirs = self.wrk(server.ready["http"]), self.wrk(f"127.0.0.1:{port}")
+            if i > 0:  # the first pair warms up
+                pairs.append((ours, theirs))
+        flushes = self.metric(server, "ciranda_journal_flushes")
+        appends = self.metric(server, "ciranda_journal_appends")
+        enters = self.metric(server, "ciranda_ring_enters")
         server.stop()
         nginx.stop()
-        ratios = sorted(x / y for x, y in zip(ours, theirs))
-        self.row("http_echo_durable_64", turns_per_s=round(statistics.median(ours)), nginx_per_s=round(statistics.median(theirs)),
+        ratios = sorted(ours[0] / theirs[0] for ours, theirs in pairs)
+        self.row("http_echo_durable_64", turns_per_s=round(statistics.median(ours[0] for ours, _ in pairs)),
+                 nginx_per_s=round(statistics.median(theirs[0] for _, theirs in pairs)),
                  ratio=round(statistics.median(ratios), 3), ratio_min=round(ratios[0], 3), ratio_max=round(ratios[-1], 3),
-                 p99_ms=round(statistics.median(p99), 2), rounds=self.options.rounds, flushes="on")
+                 p99_ms=round(statistics.median(ours[1] for ours, _ in pairs), 2), rounds=self.options.rounds,
+                 records_a_flush=round(appends / flushes, 1), enters_a_turn=round(enters / appends, 2), flushes="on")
+
+    def metric(self, server, name):
+        with urllib.request.urlopen(f"http://{server.ready['http']}/metrics") as page:
+            return float(re.search(rf"^{name} (\S+)", page.read().decode(), re.M).group(1))
 
     def dialogues(self):
         server = self.server()
@@ -123,13 +139,14 @@ class Bench:
     def model(self):
         model = Process([os.path.join(self.build, "bench", "fake_model"), "--listen", "127.0.0.1:0", "--first-token-ms", "1000", "--tokens", "40", "--stream-ms", "4000"], self.log)
         server = self.server(replace={"127.0.0.1:9999": model.ready["http"]})
-        row = self.load(server.ready["http"], "--conversations", 10000, "--connections", 5000, "--pipeline", 2, "--seconds", self.options.long, "--warmup", 12,
+        row = self.load(server.ready["http"], "--conversations", 12000, "--connections", 5000, "--rate", 2020, "--seconds", self.options.long, "--warmup", 8,
                         "--agent", "bot", "--expect", "contains", "--drain", 60)
         memory = server.memory_kib("VmHWM")
         server.stop()
         model.stop()
-        self.row("model_10000_in_flight", turns_per_s=round(row["rate"]), added_p50_ms=round(row["p50_ms"] - 5000, 1), added_p95_ms=round(row["p95_ms"] - 5000, 1),
-                 added_p99_ms=round(row["p99_ms"] - 5000, 1), resident_mib=memory // 1024, checks="ok" if row["exit"] == 0 else "FAILED", flushes="on")
+        self.row("model_10000_in_flight", turns_per_s=round(row["rate"]), in_flight=round(row["rate"] * row["p50_ms"] / 1000), added_p50_ms=round(row["p50_ms"] - 5000, 1),
+                 added_p95_ms=round(row["p95_ms"] - 5000, 1), added_p99_ms=round(row["p99_ms"] - 5000, 1), resident_mib=memory // 1024,
+                 checks="ok" if row["exit"] == 0 else "FAILED", flushes="on")
 
     def memory(self):
         """The slope between two numbers of conversations, so that what the server needs for itself does not count."""
@@ -150,12 +167,12 @@ class Bench:
 
     def table(self):
         lines = ["# Benchmarks", "", "Written by `bench/spine.py --write`; every number from one run on one machine, load generator included, flushes on where it says so.", "",
-                 f"- date: {datetime.date.today().isoformat()}", f"- machine: {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",
+                 f"- date: {datetime.date.today().isoformat()}", f"- machine: {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release().split(chr(45))[0]}",
                  f"- command: `bench/spine.py --write --rounds {self.options.rounds} --seconds {self.options.seconds} --long {self.options.long}`", "", "| row | numbers |", "|---|---|"]
         for row in self.rows:
             lines.append(f"| {row['bench']} | " + ", ".join(f"{k} **{v}**" for k, v in row.items() if k != "bench") + " |")
-        lines += ["", "`http_echo_durable_64` holds a durable turn (accepted, journalled, flushed, routed, answered) against nginx answering two constant bytes;",
-                  "`ratio` is the median of the ratios of neighbouring rounds. `model_10000_in_flight` subtracts the 5,000 ms that the model itself takes.", ""]
+        lines += ["", "`http_echo_durable_64` holds a durable turn (accepted, journalled, flushed, routed, answered) against nginx answering the same requests with two",
+                  "constant bytes; `ratio` is the median of the ratios of neighbouring rounds. `in_flight` is rate times latency (Little). `model_10000_in_flight` subtracts the 5,000 ms that the model itself takes.", ""]
         return "\n".join(lines)
 
 
@@ -170,8 +187,9 @@ def main():
     parser.add_argument("--write", action="store_true", help="docs/BENCHMARKS.md")
     options = parser.parse_args()
     names = options.rows or ["http", "dialogues", "model", "memory"]
-    if "http" in names and not shutil.which("nginx"):
-        raise SystemExit("nginx is not installed: it is the peer of `http`")
+    for tool in ("nginx", "wrk"):
+        if "http" in names and not shutil.which(tool):
+            raise SystemExit(f"{tool} is not installed: `http` needs it (apt-get install nginx-light wrk)")
     with tempfile.TemporaryDirectory(prefix="ciranda-bench-") as folder, open(os.path.join(folder, "log"), "w+") as log:
         bench = Bench(options, folder, log)
         for name in names:
