@@ -21,6 +21,7 @@
 #include "actors/conversation_key.h"
 #include "actors/dead_letters.h"
 #include "actors/directory.h"
+#include "actors/limits.h"
 #include "actors/llm/llm.h"
 #include "actors/server_metrics.h"
 #include "actors/services.h"
@@ -57,6 +58,7 @@ struct server {
     struct runtime *runtime;
     struct journal *journal;
     struct providers *providers;
+    struct limits *limits;
     struct station *stations;
     struct actor_id *directories;
     struct http_server **https;
@@ -312,6 +314,11 @@ enum err server_create(const struct server_options *options, struct server **ret
     code = providers_create(server->runtime, &server->providers, error);
     if (code != OK)
         goto destroy;
+    code = limits_create(&server->limits);
+    if (code != OK) {
+        (void)error_set(error, code, "limits");
+        goto destroy;
+    }
     char directory[4096];
     snprintf(directory, sizeof directory, "%.*s", SLICE_PRINT(server->config->server.data));
     const struct journal_options journal_options = {
@@ -329,6 +336,7 @@ enum err server_create(const struct server_options *options, struct server **ret
         services->server = server;
         services->journal = server->journal;
         services->providers = server->providers;
+        services->limits = server->limits;
         services->directories = server->directories;
     }
     *ret_server = server;
@@ -424,6 +432,7 @@ static void server_free(struct server *server)
     for (uint32_t i = 0; server->stations && i < server->worker_count; i++)
         directory_destroy(server->stations[i].services.directory);
     providers_destroy(server->providers);
+    limits_destroy(server->limits);
     config_unref(server->config);
     free(server->https);
     free(server->directories);

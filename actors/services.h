@@ -14,6 +14,7 @@ struct directory;
 struct fetch_client;
 struct http_server;
 struct journal;
+struct limits;
 struct providers;
 struct server;
 struct worker;
@@ -22,6 +23,7 @@ struct services {
     /* process-wide, fixed after start */
     struct server *server;
     struct journal *journal;
+    struct limits *limits;
     struct providers *providers;        /* llm/provider.h: breakers and permits */
     const struct actor_id *directories; /* one a worker */
     struct actor_id dead_letters;

@@ -14,6 +14,8 @@
 
 #include "actors/api/api_input.h"
 #include "actors/api/api_internal.h"
+#include "actors/config/config.h"
+#include "actors/limits.h"
 #include "net/json.h"
 #include "net/sse.h"
 #include "runtime/assert.h"
@@ -307,6 +309,28 @@ static bool read_message(struct api *api, const struct api_call *call, struct co
     return true;
 }
 
+/* The customer first, so that what it is refused does not count against its tenant; who gives no name is known by the
+ * conversation. Returns: false when it was refused and answered. */
+static bool is_within_limits(struct api *api, const struct api_call *call, const struct conv_request *message)
+{
+    const struct config *config = api->services->config;
+    const struct slice customer = message->customer_id.size ? message->customer_id : call->parameters[0];
+    const uint64_t now_ns = worker_now_ns(api->worker);
+    uint64_t retry_after_ns = 0;
+    const char *whose = "the customer's limit of messages is used up";
+    bool is_within = limits_take(api->services->limits, LIMIT_CUSTOMER, api_tenant, customer, &config->limits.customer,
+                                 now_ns, &retry_after_ns);
+    if (is_within) {
+        whose = "the tenant's limit of messages is used up";
+        is_within = limits_take(api->services->limits, LIMIT_TENANT, api_tenant, (struct slice){0},
+                                &config->limits.tenant, now_ns, &retry_after_ns);
+    }
+    if (!is_within)
+        api_refuse_code(api, &call->exchange, ERR_LIMIT, slice_from_text(whose),
+                        (uint32_t)(retry_after_ns / second_ns) + 1);
+    return is_within;
+}
+
 void api_handle_message(struct api *api, const struct api_call *call)
 {
     struct conv_request message;
@@ -315,7 +339,7 @@ void api_handle_message(struct api *api, const struct api_call *call)
         api_refuse_code(api, &call->exchange, ERR_SHUTDOWN, SLICE_LITERAL("draining: no new messages"), 0);
         return;
     }
-    if (!read_message(api, call, &message) || !read_wait(api, call, &wait_s))
+    if (!read_message(api, call, &message) || !read_wait(api, call, &wait_s) || !is_within_limits(api, call, &message))
         return;
     message.received_ns = call->request->received_ns;
     message.subscribe = input_asks_for(call->request, SSE_CONTENT_TYPE);

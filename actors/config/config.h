@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "actors/limits.h"
 #include "runtime/error.h"
 #include "runtime/slice.h"
 
@@ -88,6 +89,9 @@ struct config {
         uint32_t connections, body_bytes, head_bytes, pipeline;
         uint64_t head_ns, idle_ns;
     } http;
+    struct {
+        struct limit customer, tenant; /* messages said, for the whole process */
+    } limits;
     struct agent_config *agents;
     uint32_t agent_count;
     struct provider_config *providers;

@@ -843,12 +843,22 @@ static const struct field http_fields[] = {
     {"idle_timeout", read_duration, AT(http.idle_ns), "75s", .min = MS, .max = 86400 * SECONDS},
     {0}};
 
+static const struct field limit_fields[] = {
+    {"messages", read_u32, offsetof(struct limit, messages), "0", .max = 1000000},
+    {"per", read_duration, offsetof(struct limit, per_ns), "1m", .min = MS, .max = 86400 * SECONDS},
+    {0}};
+
+static const struct field limits_fields[] = {{"customer", read_section, AT(limits.customer), .fields = limit_fields},
+                                             {"tenant", read_section, AT(limits.tenant), .fields = limit_fields},
+                                             {0}};
+
 static const struct field routing_fields[] = {{"default", read_agent, AT(default_agent), .is_required = true}, {0}};
 
 static const struct field root_fields[] = {{"server", read_section, .fields = server_fields},
                                            {"log", read_section, .fields = log_fields},
                                            {"conversation", read_section, .fields = conversation_fields},
                                            {"http", read_section, .fields = http_fields},
+                                           {"limits", read_section, .fields = limits_fields},
                                            {"providers", read_providers, .offset = 0},
                                            {"agents", read_agents, .is_required = true},
                                            {"routing", read_section, .fields = routing_fields},

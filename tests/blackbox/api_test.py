@@ -347,6 +347,24 @@ class Api(ServerCase):
             self.assertEqual(mine, [f"{i}-{j}" for j in range(5)])
 
 
+class Limits(ServerCase):
+    def test_a_customer_over_its_limit_gets_429_and_others_do_not(self):
+        self.start(config=CONFIG + "limits: {customer: {messages: 3, per: 60s}}\n")
+        http = self.client()
+        for i in range(3):
+            self.assertEqual(http.say(f"l{i}", "hi", customer_id="c-1").status, 200)
+        answer = http.say("l3", "hi", customer_id="c-1")
+        self.assert_problem(answer, 429)
+        self.assertTrue(1 <= int(answer.headers["Retry-After"]) <= 21, answer.headers["Retry-After"])
+        self.assertEqual(http.get("/v1/conversations/l3").status, 404, "nothing was recorded")
+        self.assertEqual(http.say("l3", "hi", customer_id="c-2").status, 200)
+
+    def test_a_tenant_over_its_limit_gets_429(self):
+        self.start(config=CONFIG + "limits: {tenant: {messages: 2, per: 60s}}\n")
+        http = self.client()
+        self.assertEqual([http.say(f"t{i}", "hi").status for i in range(3)], [200, 200, 429])
+
+
 if __name__ == "__main__":
     threading.stack_size(512 * 1024)
     unittest.main()

@@ -131,7 +131,7 @@ routing: {{default: bot}}
         self.http = self.client()
 
     def test_a_long_turn_holds_its_conversation_and_no_other(self):
-        self.start_with("--first-token-ms", 3000, "--tokens", 4, "--stream-ms", 400)
+        self.start_with("--first-token-ms", 9500, "--tokens", 4, "--stream-ms", 500)
         results = {}
         threads = [threading.Thread(target=lambda: results.update(first=self.client().say("long", "first", message_id="1")))]
         threads[0].start()
@@ -143,7 +143,7 @@ routing: {{default: bot}}
         began = time.monotonic()
         for i in range(100):
             self.assertEqual(self.http.say(f"other-{i % 10}", "quick", agent="echo").status, 200)
-        self.assertLess(time.monotonic() - began, 2.5, "others wait for the long turn")
+        self.assertLess(time.monotonic() - began, 8, "others wait for the long turn")
         started = [e for e in self.http.events("long") if e["event"] == "agent.ai.request.started"]
         self.assertEqual(len(started), 1, "only one turn runs")
         for thread in threads:
