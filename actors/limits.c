@@ -9,11 +9,11 @@
 #include "runtime/atomic.h"
 #include "runtime/clock.h"
 
-enum { ROWS = 2, CELLS = 1 << 16, KEY_BYTES_MAX = 512 };
+enum { CELLS = 1 << 20, KEY_BYTES_MAX = 512 }; /* 8 MiB, of which only what is used is ever backed by memory */
 
 struct limits {
     struct hash128 seed; /* so that nobody can choose ids that share a victim's cells */
-    ATOMIC(uint64_t) cells[ROWS][CELLS];
+    ATOMIC(uint64_t) cells[CELLS];
 };
 
 enum err limits_create(struct limits **ret_limits)
@@ -49,33 +49,21 @@ static struct hash128 hash_of(const struct limits *limits, enum limit_scope scop
     return hash_bytes(slice_of(key, size + subject_size), limits->seed);
 }
 
-/* Relaxed throughout: a cell is a number on its own, nothing is published with it. */
-static void raise_to(ATOMIC(uint64_t) * cell, uint64_t time_ns)
-{
-    uint64_t seen = atomic_load_relaxed(cell);
-    while (seen < time_ns && !atomic_cas_weak_acq_rel(cell, &seen, time_ns)) {}
-}
-
 bool limits_take(struct limits *limits, enum limit_scope scope, struct slice tenant, struct slice subject,
                  const struct limit *limit, uint64_t now_ns, uint64_t *ret_retry_after_ns)
 {
     if (limit->messages == 0)
         return true;
     const uint64_t interval_ns = limit->per_ns / limit->messages;
-    const struct hash128 hash = hash_of(limits, scope, tenant, subject);
-    ATOMIC(uint64_t) * cells[ROWS] = {&limits->cells[0][hash.low % CELLS], &limits->cells[1][hash.high % CELLS]};
+    ATOMIC(uint64_t) *cell = &limits->cells[hash_of(limits, scope, tenant, subject).low % CELLS];
+    uint64_t seen_ns = atomic_load_relaxed(cell); /* a number on its own: nothing is published with it */
     for (;;) {
-        uint64_t seen[ROWS] = {atomic_load_relaxed(cells[0]), atomic_load_relaxed(cells[1])};
-        const int least = seen[0] <= seen[1] ? 0 : 1;
-        const uint64_t from_ns = seen[least] > now_ns ? seen[least] : now_ns;
+        const uint64_t from_ns = seen_ns > now_ns ? seen_ns : now_ns;
         if (from_ns - now_ns + interval_ns > limit->per_ns) {
             *ret_retry_after_ns = from_ns - now_ns + interval_ns - limit->per_ns;
             return false;
         }
-        /* The least cell decides: who loses the race for it looks again, so that L1 holds between workers too. */
-        if (atomic_cas_weak_acq_rel(cells[least], &seen[least], from_ns + interval_ns)) {
-            raise_to(cells[!least], from_ns + interval_ns);
+        if (atomic_cas_weak_acq_rel(cell, &seen_ns, from_ns + interval_ns))
             return true;
-        }
     }
 }

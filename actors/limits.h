@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* limits: how many messages a customer or a tenant may say in a time, for the whole process.
  *
- * Each subject is a GCRA (generic cell rate algorithm, ITU-T I.371): one number, the time at which it would be back to nothing.
- * The numbers lie in a fixed table that all workers share without a lock, as a count-min sketch with conservative update
- * (Cormode and Muthukrishnan 2005): a subject has one cell in each row, and is refused only when all of them say so. So there
- * is nothing to allocate and nothing to forget, whatever ids clients invent.
+ * Each subject is a GCRA (generic cell rate algorithm, ITU-T I.371): one number, the time at which it would be back to nothing,
+ * which one compare-and-swap moves. The numbers lie in a fixed table that all workers share without a lock, found by a keyed
+ * hash: nothing to allocate and nothing to forget, whatever ids clients invent. A second row, as in a count-min sketch, was
+ * tried and dropped: two numbers cannot be moved at once, and racing workers then let through more than the limit.
  *
  * Invariants
- *  L1  A subject alone may say `messages` at once, and never more than that within any `per_ns`.
- *  L2  Others can only make it be refused earlier, and only by sharing its cell in every row.
+ *  L1  A subject may say `messages` at once, and then one every per_ns / messages, however many workers ask.
+ *  L2  Others can only make it be refused earlier, and only by meeting it in its cell, one of a million.
  *  L3  A refusal changes nothing.
  */
 #ifndef CIRANDA_ACTORS_LIMITS_H

@@ -117,7 +117,7 @@ def step_tidy(options):
 
 def step_release(options):
     if build("release"):
-        ctest("release", "-LE", "sim")
+        ctest("release")
         blackbox("release", options)
 
 
@@ -130,7 +130,7 @@ def step_asan(options):
     env = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
     os.environ.update(env)
     if build("asan"):
-        ctest("asan", "-LE", "sim")
+        ctest("asan")
         blackbox("asan", options, only=ASAN_SCRIPTS)
 
 
