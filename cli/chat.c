@@ -147,9 +147,11 @@ static enum err say(struct chat *chat, struct slice text, struct error *error)
     return code;
 }
 
-/* Until the end of stdin; a message that is refused is told, and the chat goes on. */
-static enum err converse(struct chat *chat, struct error *error)
+/* Until the end of stdin; a message that is refused is told, and the chat goes on.
+ * Returns: whether the last message was answered. */
+static bool converse(struct chat *chat)
 {
+    struct error error = {0};
     char *line = NULL;
     size_t capacity = 0;
     bool is_terminal = isatty(STDIN_FILENO);
@@ -167,14 +169,14 @@ static enum err converse(struct chat *chat, struct error *error)
             text.size--;
         if (text.size == 0)
             continue;
-        code = say(chat, text, error);
+        code = say(chat, text, &error);
+        if (code != OK)
+            fprintf(stderr, "ciranda chat: %s\n", error.text);
         if (code == ERR_CONNECT || code == ERR_PEER_CLOSED)
             break;
-        if (code != OK)
-            fprintf(stderr, "ciranda chat: %s\n", error->text);
     }
     free(line);
-    return code;
+    return code == OK;
 }
 
 /* ---- the command -------------------------------------------------------------------------------------------------------- */
@@ -215,17 +217,17 @@ int command_chat(int count, char **arguments)
     http_client_write_segment(&chat.path, chat.id);
     buffer_append_text(&chat.path, "/messages");
     buffer_append_byte(&chat.path, '\0');
+    bool is_answered = false;
     enum err code = chat.path.is_overflow ? error_set(&error, ERR_INVALID, "the id is too long")
                                           : http_client_create(chat.server, &chat.client, &error);
     if (code == OK) {
         printf("[conversation %s]\n", chat.id);
-        code = converse(&chat, &error);
+        is_answered = converse(&chat);
+    } else {
+        fprintf(stderr, "ciranda chat: %s\n", error.text);
     }
     http_client_destroy(chat.client);
     buffer_deinit(&chat.path);
     buffer_deinit(&chat.body);
-    if (code == OK)
-        return COMMAND_OK;
-    fprintf(stderr, "ciranda chat: %s\n", error.text);
-    return COMMAND_FAILED;
+    return is_answered ? COMMAND_OK : COMMAND_FAILED;
 }
