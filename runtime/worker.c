@@ -87,7 +87,7 @@ void worker_finish(struct worker *worker)
     worker->is_ending = true;
     for (uint32_t i = 0; i < runtime->worker_count; i++)
         end_actors_of_slab(worker, &runtime->workers[i]->slab);
-    if (worker->is_started && runtime->options.on_stop)
+    if (worker->ring && runtime->options.on_stop) /* an on_start that failed leaves its first parts to it, too */
         runtime->options.on_stop(worker, runtime->options.user);
     actor_drop_delayed(worker);
     worker_current_ = previous;

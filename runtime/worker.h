@@ -39,7 +39,8 @@ struct runtime_options {
     /* Product's per-worker parts. on_start runs on the worker's thread before its first turn; a failure stops the start. */
     void *user;
     enum err (*on_start)(struct worker *worker, void *user, struct error *error);
-    void (*on_stop)(struct worker *worker, void *user); /* on the worker's thread, actors already ended */
+    /* On the worker's thread, actors already ended; wherever on_start was called, also where it failed half way. */
+    void (*on_stop)(struct worker *worker, void *user);
     /* On the worker's thread: gives back what a message that reaches nobody holds beside its block, which goes after it. */
     void (*on_drop)(struct worker *worker, struct msg *msg);
 };
