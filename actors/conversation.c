@@ -377,10 +377,10 @@ void conversation_metrics_register(void)
     };
     for (int status = TURN_COMPLETED; status <= TURN_IS_CANCELLED; status++)
         m->turns[status] = metrics_register_counter("turns_total", "Turns ended, by how.", statuses[status]);
-    static const enum err refusals[] = {ERR_INVALID,      ERR_CONFLICT,       ERR_BUSY,           ERR_STALE,
-                                        ERR_LIMIT,        ERR_EXISTS,         ERR_NOT_FOUND,      ERR_BREAKER_OPEN,
-                                        ERR_NO_MEMORY,    ERR_CRASHED,        ERR_MAILBOX_FULL,   ERR_SHUTDOWN,
-                                        ERR_STORAGE_FULL, ERR_STORAGE_FAILED, ERR_STORAGE_CORRUPT};
+    static const enum err refusals[] = {ERR_INVALID,      ERR_CONFLICT,     ERR_BUSY,           ERR_STALE,
+                                        ERR_LIMIT,        ERR_EXISTS,       ERR_NOT_FOUND,      ERR_BREAKER_OPEN,
+                                        ERR_NO_MEMORY,    ERR_CRASHED,      ERR_MAILBOX_FULL,   ERR_SHUTDOWN,
+                                        ERR_STORAGE_FULL, ERR_STORAGE_BUSY, ERR_STORAGE_FAILED, ERR_STORAGE_CORRUPT};
     static char labels[ERR_COUNT][48];
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
         enum err code = refusals[i];

@@ -263,7 +263,8 @@ void conversation_on_erased(struct conversation *c, struct actor_context *contex
         return;
     c->is_erase_half_done |= erase->result == ERR_BUSY;
     if (erase->result == ERR_BUSY ||
-        (c->is_erase_half_done && erase->result == ERR_STORAGE_FULL)) { /* settle asks again */
+        (c->is_erase_half_done &&
+         (erase->result == ERR_STORAGE_FULL || erase->result == ERR_STORAGE_BUSY))) { /* settle asks again */
         struct msg *tick = msg_create(context->worker, CONV_TICK, MSG_URGENT | MSG_CONTROL, sizeof *tick);
         c->is_erase_paused = tick != NULL;
         if (tick)

@@ -133,8 +133,7 @@ void server_drain(struct server *server)
 static void on_journal_failed(void *context, const struct error *error)
 {
     struct server *server = context;
-    LOG(LOG_ERROR, "journal_failed", LOG_ERR(error->code), LOG_TEXT("detail", error->text),
-        LOG_TEXT("remedy", "check the disk and its free space, then start again; nothing acknowledged is lost"));
+    (void)error; /* the journal has logged it */
     atomic_store_explicit(&server->is_failed, true, memory_order_release);
     server_drain(server);
 }

@@ -9,7 +9,7 @@
  * Before open returns, the engine has repaired itself: what a crash left half done is gone.
  *
  * Results, the same for every function: OK; ERR_STORAGE_FULL (undone by rollback; may be tried again); ERR_NO_MEMORY and
- * ERR_BUSY (as FULL); ERR_STORAGE_CORRUPT (the engine's own structures are damaged); ERR_STORAGE_FAILED (everything else: a
+ * ERR_STORAGE_BUSY (as FULL); ERR_STORAGE_CORRUPT (the engine's own structures are damaged); ERR_STORAGE_FAILED (everything else: a
  * failed write or flush, or an outcome that nobody knows). A `commit` that returns anything but OK, FULL or BUSY may or may
  * not have happened, and says ERR_STORAGE_FAILED or ERR_STORAGE_CORRUPT.
  */
@@ -70,7 +70,7 @@ struct backend_type {
     enum err (*erase_head)(struct backend *backend, struct slice key);       /* and the snapshot */
     /* Outside a transaction: writes back what gathered when it is due; `is_idle`: there is time. `ret_did` false: nothing. */
     enum err (*maintain)(struct backend *backend, bool is_idle, bool *ret_did);
-    /* Outside a transaction: nothing erased is left in any file of the engine. ERR_BUSY: a reader keeps it. */
+    /* Outside a transaction: nothing erased is left in any file of the engine. ERR_STORAGE_BUSY: a reader keeps it. */
     enum err (*scrub)(struct backend *backend);
     /* The engine's words for the last failure on the write side; static or until the next call. */
     const char *(*last_error)(struct backend *backend);

@@ -90,7 +90,7 @@ struct journal_append {
     struct journal_summary summary;
     struct slice data; /* the record; at most JOURNAL_RECORD_BYTES_MAX, else ERR_LIMIT */
     /* answer: OK; ERR_STALE, ERR_INVALID (no key, no events), ERR_LIMIT: refused alone, the rest of its group goes on;
-     * ERR_STORAGE_FULL, ERR_NO_MEMORY, ERR_BUSY: not written, may be tried again; ERR_STORAGE_FAILED, ERR_SHUTDOWN */
+     * ERR_STORAGE_FULL, ERR_STORAGE_BUSY, ERR_NO_MEMORY: not written, may be tried again; ERR_STORAGE_FAILED, ERR_SHUTDOWN */
     enum err result;
     uint64_t offset; /* answer */
     void *context;   /* the caller's */
@@ -169,7 +169,7 @@ struct journal_save {
 
 /* Overwrites the bytes of all records of a key, its snapshot and its summary, durably; the key is then unknown and may start
  * again at version 1. ERR_BUSY: unknown already, but a long reader keeps old pages alive, or a full disk takes no new ones:
- * erase once more. OK also for a key that does not exist. */
+ * erase once more. OK also for a key that does not exist; else as an append's. */
 struct journal_erase {
     struct msg msg;
     struct slice key;

@@ -47,7 +47,8 @@ static void fail(struct journal *journal, const char *doing, enum err err)
                     journal->type->last_error(journal->backend));
     journal->type->rollback(journal->backend);
     atomic_store_relaxed(&journal->is_failed, true);
-    LOG(LOG_ERROR, "journal_failed", LOG_TEXT("doing", doing), LOG_TEXT("reason", error.text));
+    LOG(LOG_ERROR, "journal_failed", LOG_ERR(error.code), LOG_TEXT("doing", doing), LOG_TEXT("reason", error.text),
+        LOG_TEXT("remedy", "check the disk and its free space, then start again; nothing acknowledged is lost"));
     if (journal->on_failed)
         journal->on_failed(journal->on_failed_context, &error);
 }
@@ -513,10 +514,10 @@ static enum err erase_key(struct journal *journal, struct slice key)
         heads_unlock(journal->heads);
     }
     err = journal->type->scrub(journal->backend);
-    if (err == OK || err == ERR_BUSY)
-        return err;
-    err = give_up(journal, "write back an erasure", err);
-    return err == ERR_STORAGE_FULL ? ERR_BUSY : err; /* full means that nothing happened, and the key is gone */
+    if (err != OK && err != ERR_STORAGE_BUSY)
+        err = give_up(journal, "write back an erasure", err);
+    /* Busy and full mean that nothing was written back; the key is gone all the same. */
+    return err == ERR_STORAGE_BUSY || err == ERR_STORAGE_FULL ? ERR_BUSY : err;
 }
 
 static void commit_erasure(struct journal *journal)

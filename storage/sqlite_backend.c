@@ -114,7 +114,7 @@ static enum err error_of(int rc)
     case SQLITE_FULL: return ERR_STORAGE_FULL;
     case SQLITE_NOMEM: return ERR_NO_MEMORY;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return ERR_BUSY;
+    case SQLITE_LOCKED: return ERR_STORAGE_BUSY;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB: return ERR_STORAGE_CORRUPT;
     case SQLITE_IOERR:
@@ -552,7 +552,7 @@ static enum err sqlite_maintain(struct backend *backend, bool is_idle, bool *ret
     /* PASSIVE takes what no reader needs and waits for nobody. */
     int mode = backend->wal_frames > WAL_FRAMES_MAX ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE;
     enum err err = checkpoint(backend, mode);
-    return err == ERR_BUSY ? OK : err; /* the next time comes */
+    return err == ERR_STORAGE_BUSY ? OK : err; /* the next time comes */
 }
 
 static enum err sqlite_scrub(struct backend *backend)

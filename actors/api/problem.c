@@ -55,6 +55,7 @@ static const struct {
     {ERR_TIMEOUT, 503, "overload", 1},
     {ERR_CRASHED, 503, "crashed", 1},
     {ERR_STORAGE_FULL, 507, "storage-full", 10},
+    {ERR_STORAGE_BUSY, 503, "storage-busy", 1},
     {ERR_STORAGE_FAILED, 503, "storage-failed", 10},
     {ERR_STORAGE_CORRUPT, 503, "storage-corrupt", 0},
     {ERR_STORAGE_FORMAT, 503, "storage-format", 0},
