@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* journal with its two threads: order and visibility while everything runs at once, the end while requests are on their way,
  * and processes killed in the middle (F1). Meant for ThreadSanitizer too. */
+#include <sched.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/wait.h>
@@ -46,7 +47,7 @@ static void loads_see_answered_appends_while_groups_and_sweeps_run(void **state)
         uint32_t loaded = 0;
         while (loaded < KEYS) {
             if (!worker_step(kit->worker))
-                usleep(0);
+                sched_yield();
             for (; loaded < KEYS && kit_is_answered(&appends[loaded].msg); loaded++) {
                 assert_int_equal(appends[loaded].result, OK);
                 loads[loaded] = (struct journal_load){.key = slice_from_text(keys[loaded])};
