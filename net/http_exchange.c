@@ -43,7 +43,7 @@ void http_exchange_free_blocks(struct http_server *server)
 
 static struct http_exchange *find(struct http_server *server, struct http_exchange_id id)
 {
-    ASSERT_ON_WORKER(server->worker);
+    ASSERT_ON_WORKER(server->tcp.worker);
     if (id.index / BLOCK_EXCHANGES >= server->exchange_block_count)
         return NULL;
     struct http_exchange *exchange = &server->exchange_blocks[id.index / BLOCK_EXCHANGES][id.index % BLOCK_EXCHANGES];
@@ -52,7 +52,7 @@ static struct http_exchange *find(struct http_server *server, struct http_exchan
 
 struct http_exchange *http_exchange_create(struct http_connection *connection, const struct http1 *parser)
 {
-    struct http_server *server = connection->server;
+    struct http_server *server = http_connection_server(connection);
     if (!server->free_exchanges && !add_block(server))
         return NULL;
     struct http_exchange *exchange = server->free_exchanges;
@@ -78,14 +78,14 @@ struct http_exchange *http_exchange_create(struct http_connection *connection, c
 /* Takes the first exchange of its connection off. */
 static void release_first(struct http_connection *connection)
 {
-    struct http_server *server = connection->server;
+    struct http_server *server = http_connection_server(connection);
     struct http_exchange *exchange = connection->first;
     connection->first = exchange->next;
     if (!connection->first)
         connection->last = NULL;
     connection->exchange_count--;
     server->exchange_count--;
-    http_server_give_buffer(server, &exchange->held);
+    tcp_server_give_buffer(&server->tcp, &exchange->held);
     exchange->connection = NULL;
     if (++exchange->id.generation == 0)
         exchange->id.generation = 1; /* {0,0} stays nobody's */
@@ -95,7 +95,7 @@ static void release_first(struct http_connection *connection)
 
 void http_exchange_abandon_all(struct http_connection *connection)
 {
-    struct http_server *server = connection->server;
+    struct http_server *server = http_connection_server(connection);
     while (connection->first) {
         struct http_exchange_id id = connection->first->id;
         bool is_owed = connection->first->state != HTTP_EXCHANGE_ENDED;
@@ -111,9 +111,9 @@ static struct buffer *output_of(struct http_exchange *exchange)
     struct http_connection *connection = exchange->connection;
     SOMETIMES(ANSWER_HELD_BACK, connection->first != exchange);
     if (connection->first == exchange || PLANTED(PIPELINE_OUT_OF_ORDER))
-        return http_connection_output(connection);
+        return tcp_connection_output(&connection->tcp);
     if (!exchange->held.data)
-        http_server_take_buffer(connection->server, &exchange->held, HTTP_ANSWER_BYTES_MAX);
+        tcp_server_take_buffer(connection->tcp.server, &exchange->held, TCP_OUTPUT_BYTES_MAX);
     return &exchange->held;
 }
 
@@ -127,10 +127,10 @@ static void end(struct http_exchange *exchange)
         release_first(connection);
         if (!connection->first || connection->is_answered)
             break;
-        struct buffer *held = &connection->first->held, *output = http_connection_output(connection);
+        struct buffer *held = &connection->first->held, *output = tcp_connection_output(&connection->tcp);
         buffer_append_slice(output, buffer_slice(held));
         output->is_overflow |= held->is_overflow;
-        http_server_give_buffer(connection->server, held);
+        tcp_server_give_buffer(connection->tcp.server, held);
     }
 }
 
@@ -144,11 +144,11 @@ static void write_head(struct http_exchange *exchange, const struct http_respons
                        struct slice trace_id)
 {
     struct http_connection *connection = exchange->connection;
-    struct http_server *server = connection->server;
+    struct http_server *server = http_connection_server(connection);
     exchange->is_last = response->close || !exchange->is_keep_alive || framing == HTTP_FRAMING_CLOSE ||
-                        (server->is_draining && connection->last == exchange);
+                        (server->tcp.is_draining && connection->last == exchange);
     if (exchange->is_last)
-        http_connection_set_last(connection);
+        tcp_connection_set_last(&connection->tcp);
     http_response_write_head(output_of(exchange), &(struct http_response_head){
                                                       .response = response,
                                                       .framing = framing,
@@ -172,7 +172,7 @@ static void write_answer(struct http_exchange *exchange, const struct http_respo
     if (framing == HTTP_FRAMING_SIZED && !exchange->is_head)
         buffer_append_slice(output_of(exchange), response->body);
     end(exchange);
-    http_server_mark_dirty(connection->server, connection);
+    tcp_server_mark_dirty(connection->tcp.server, &connection->tcp);
 }
 
 enum err http_respond(struct http_server *server, struct http_exchange_id id, const struct http_response *response)
@@ -186,7 +186,7 @@ enum err http_respond(struct http_server *server, struct http_exchange_id id, co
 
 void http_exchange_refuse(struct http_exchange *exchange, enum http1_reason reason)
 {
-    struct http_server *server = exchange->connection->server;
+    struct http_server *server = http_connection_server(exchange->connection);
     const struct http_handler *handler = &server->options.handler;
     int status = http1_reason_status(reason);
     uint64_t random[2] = {clock_random_u64(), clock_random_u64()};
@@ -218,7 +218,7 @@ enum err http_stream_start(struct http_server *server, struct http_exchange_id i
     exchange->is_chunked = !exchange->is_http_1_0;
     exchange->state = HTTP_EXCHANGE_STREAMING;
     write_head(exchange, head, exchange->is_chunked ? HTTP_FRAMING_CHUNKED : HTTP_FRAMING_CLOSE, (struct slice){0});
-    http_server_mark_dirty(server, exchange->connection);
+    tcp_server_mark_dirty(&server->tcp, &exchange->connection->tcp);
     return OK;
 }
 
@@ -231,12 +231,12 @@ enum err http_stream_write(struct http_server *server, struct http_exchange_id i
     if (data.size == 0 || exchange->is_head)
         return OK; /* an empty chunk would end the stream */
     struct http_connection *connection = exchange->connection;
-    size_t waiting = http_connection_unsent(connection) + exchange->held.size;
+    size_t waiting = tcp_connection_unsent(&connection->tcp) + exchange->held.size;
     if (data.size > server->options.send_bytes_max || waiting > server->options.send_bytes_max - data.size) {
-        if (!connection->is_broken)
+        if (!connection->tcp.is_broken)
             metrics_add(server->metrics.slow_readers, 1);
-        connection->is_broken = true;
-        http_server_mark_dirty(server, connection);
+        connection->tcp.is_broken = true;
+        tcp_server_mark_dirty(&server->tcp, &connection->tcp);
         return ERR_LIMIT;
     }
     struct buffer *output = output_of(exchange);
@@ -245,14 +245,14 @@ enum err http_stream_write(struct http_server *server, struct http_exchange_id i
     buffer_append_slice(output, data);
     if (exchange->is_chunked)
         buffer_append_text(output, "\r\n");
-    http_server_mark_dirty(server, connection);
+    tcp_server_mark_dirty(&server->tcp, &connection->tcp);
     return OK;
 }
 
 size_t http_stream_unsent(struct http_server *server, struct http_exchange_id id)
 {
     const struct http_exchange *exchange = find(server, id);
-    return exchange ? http_connection_unsent(exchange->connection) + exchange->held.size : 0;
+    return exchange ? tcp_connection_unsent(&exchange->connection->tcp) + exchange->held.size : 0;
 }
 
 enum err http_stream_end(struct http_server *server, struct http_exchange_id id)
@@ -265,6 +265,6 @@ enum err http_stream_end(struct http_server *server, struct http_exchange_id id)
     if (exchange->is_chunked && !exchange->is_head)
         buffer_append_text(output_of(exchange), "0\r\n\r\n");
     end(exchange);
-    http_server_mark_dirty(server, connection);
+    tcp_server_mark_dirty(&server->tcp, &connection->tcp);
     return OK;
 }
