@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* load: the load generator. Speaks HTTP to a running server, measures, and checks while it measures: a run whose replies are
- * wrong, lost or doubled exits with 1, whatever its speed.
+/* load: the load generator. Speaks HTTP, with or without event streams, or MessagePack-RPC to a running server, measures, and
+ * checks while it measures: a run whose replies are wrong, lost or doubled exits with 1, whatever its speed.
  *
  *   load --http 127.0.0.1:7400 --connections 64 --seconds 10                       closed loop, echo agent
  *   load --http 127.0.0.1:7400 --dialogues FILE.jsonl.gz --open 10000 --rate 10000 --connections 1000 --expect any
+ *   load --rpc 127.0.0.1:7401 --http 127.0.0.1:7400 --connections 4 --pipeline 256 --conversations 4096
  *   load --http 127.0.0.1:8080 --path / --connections 64                           any server, the same way
  *
- * Uses nothing of the server but the JSON reader and writer, so that the judge is not the judged.
+ * Uses nothing of the server but the JSON reader and writer where speed does not matter, so that the judge is not the judged.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -17,20 +18,24 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "bench/http_client.h"
+#include "bench/load_protocol.h"
 #include "bench/load_run.h"
 #include "bench/load_verify.h"
+#include "bench/wire.h"
 
-enum { THREADS_MAX = 2 };
+enum { THREADS_MAX = 2, PIPELINE_MAX = 4096 };
 
 static const char usage[] =
-    "usage: load --http IPv4:PORT [options]\n"
+    "usage: load --http IPv4:PORT | --rpc IPv4:PORT [--http IPv4:PORT] [options]\n"
+    "  --rpc A                MessagePack-RPC; conversations are read back over --http when it is given, too\n"
+    "  --sse                  over HTTP, the answer is the turn as an event stream\n"
     "  --connections C        TCP connections (64)\n"
     "  --conversations K      conversations that speak at the same time (C); with --dialogues: --open N\n"
+    "  --speakers N           talkers in each conversation (1); many make it hot\n"
     "  --rate N               open loop: N messages a second in all (closed loop: as fast as replies come)\n"
     "  --seconds S            measured time (10)      --warmup S     before it, not measured (0)\n"
     "  --think-ms T           closed loop: pause before the next message (0)\n"
-    "  --pipeline P           requests in flight a connection, at most 32 (1; open loop 16)\n"
+    "  --pipeline P           requests in flight a connection, at most 4096 (1; open loop 16)\n"
     "  --dialogues FILE.gz    say what the customers of these dialogues say\n"
     "  --typing-ahead PM      open loop: so many per mille do not wait for the reply (0)\n"
     "  --expect echo|contains|any   what a reply must be (echo)\n"
@@ -73,12 +78,35 @@ static enum load_expectation expectation(const char *text)
     die_usage();
 }
 
+/* What follows from what was given. */
+static void settle_options(struct load_options *options)
+{
+    if (options->address)
+        options->protocol = &load_rpc;
+    else
+        options->address = options->http_address;
+    if (options->path)
+        options->protocol = &load_constant;
+    if (options->pipeline == 0)
+        options->pipeline = options->rate > 0 ? 16 : 1;
+    if (options->conversations == 0)
+        options->conversations = options->connections * (options->path ? options->pipeline : 1);
+    uint64_t talkers = (uint64_t)options->conversations * options->speakers;
+    if (options->connections > talkers)
+        options->connections = (uint32_t)talkers;
+    if (options->threads > options->connections)
+        options->threads = options->connections;
+}
+
 static void parse_options(int argc, char **argv, struct load_options *options, struct dialogues *dialogues)
 {
     enum {
         HTTP = 1,
+        RPC,
+        SSE,
         CONNECTIONS,
         CONVERSATIONS,
+        SPEAKERS,
         RATE,
         SECONDS,
         WARMUP,
@@ -100,9 +128,12 @@ static void parse_options(int argc, char **argv, struct load_options *options, s
     };
     static const struct option names[] = {
         {"http", required_argument, NULL, HTTP},
+        {"rpc", required_argument, NULL, RPC},
+        {"sse", no_argument, NULL, SSE},
         {"connections", required_argument, NULL, CONNECTIONS},
         {"conversations", required_argument, NULL, CONVERSATIONS},
         {"open", required_argument, NULL, CONVERSATIONS},
+        {"speakers", required_argument, NULL, SPEAKERS},
         {"rate", required_argument, NULL, RATE},
         {"seconds", required_argument, NULL, SECONDS},
         {"warmup", required_argument, NULL, WARMUP},
@@ -123,18 +154,27 @@ static void parse_options(int argc, char **argv, struct load_options *options, s
         {"json", no_argument, NULL, JSON},
         {0},
     };
-    *options = (struct load_options){
-        .threads = 1, .connections = 64, .seconds = 10, .drain_s = 35, .read_back = 100, .text_bytes = 64};
+    *options = (struct load_options){.protocol = &load_http,
+                                     .threads = 1,
+                                     .connections = 64,
+                                     .speakers = 1,
+                                     .seconds = 10,
+                                     .drain_s = 35,
+                                     .read_back = 100,
+                                     .text_bytes = 64};
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (option) {
-        case HTTP: options->address = optarg; break;
+        case HTTP: options->http_address = optarg; break;
+        case RPC: options->address = optarg; break;
+        case SSE: options->protocol = &load_sse; break;
         case CONNECTIONS: options->connections = count(optarg, 1, 60000); break;
         case CONVERSATIONS: options->conversations = count(optarg, 1, 10000000); break;
+        case SPEAKERS: options->speakers = count(optarg, 1, 100000); break;
         case RATE: options->rate = number(optarg, 0.001, 1e8); break;
         case SECONDS: options->seconds = number(optarg, 0.01, 1e6); break;
         case WARMUP: options->warmup_s = number(optarg, 0, 1e6); break;
         case THINK: options->think_ms = number(optarg, 0, 1e7); break;
-        case PIPELINE: options->pipeline = count(optarg, 1, HTTP_CLIENT_IN_FLIGHT_MAX); break;
+        case PIPELINE: options->pipeline = count(optarg, 1, PIPELINE_MAX); break;
         case DIALOGUES:
             dialogues_load(dialogues, optarg);
             options->dialogues = dialogues;
@@ -154,16 +194,9 @@ static void parse_options(int argc, char **argv, struct load_options *options, s
         default: die_usage();
         }
     }
-    if (!options->address || optind != argc)
+    settle_options(options);
+    if (!options->address || optind != argc || (options->speakers > 1 && (options->dialogues || options->path)))
         die_usage();
-    if (options->pipeline == 0)
-        options->pipeline = options->rate > 0 ? 16 : 1;
-    if (options->conversations == 0)
-        options->conversations = options->connections * (options->path ? options->pipeline : 1);
-    if (options->connections > options->conversations)
-        options->connections = options->conversations;
-    if (options->threads > options->connections)
-        options->threads = options->connections;
 }
 
 static void raise_descriptor_limit(void)
@@ -199,18 +232,37 @@ static void add_result(struct load_result *to, const struct load_result *from)
         memcpy(to->first_problem, from->first_problem, sizeof to->first_problem);
 }
 
+/* All talkers of the conversations of the sample, wherever they run. */
+static void gather(const struct load_options *options, struct load_run **runs, struct load_conversation *conversations,
+                   uint32_t sample)
+{
+    uint64_t total = options->conversations;
+    for (uint32_t i = 0; i < options->threads; i++) {
+        for (uint32_t j = 0; j < load_run_talker_count(runs[i]); j++) {
+            struct load_talker talker = load_run_talker(runs[i], j);
+            uint64_t at = (talker.conversation * (uint64_t)sample + total - 1) / total; /* spread over all */
+            if (at >= sample || at * total / sample != talker.conversation)
+                continue;
+            memcpy(conversations[at].id, talker.id, sizeof talker.id);
+            conversations[at].said += talker.said;
+            conversations[at].has_gap |= talker.has_gap;
+        }
+    }
+}
+
 static void read_back(const struct load_options *options, struct load_run **runs, struct load_result *result)
 {
-    uint32_t per_run = (options->read_back + options->threads - 1) / options->threads;
-    for (uint32_t i = 0; i < options->threads; i++) {
-        uint32_t total = load_run_conversation_count(runs[i]), sample = total < per_run ? total : per_run;
-        struct load_conversation *conversations = calloc(sample + 1, sizeof *conversations);
-        for (uint32_t j = 0; conversations && j < sample; j++) /* spread over all */
-            conversations[j] = load_run_conversation(runs[i], (uint32_t)((uint64_t)j * total / sample));
-        if (conversations)
-            load_verify(options, conversations, sample, result);
-        free(conversations);
+    uint32_t sample = options->read_back < options->conversations ? options->read_back : options->conversations;
+    struct load_conversation *conversations = calloc(sample, sizeof *conversations);
+    uint32_t *last_heard = calloc(options->speakers, sizeof *last_heard);
+    if (conversations && last_heard) {
+        for (uint32_t i = 0; i < sample; i++)
+            conversations[i].last_heard = last_heard; /* read one after the other */
+        gather(options, runs, conversations, sample);
+        load_verify(options, conversations, sample, result);
     }
+    free(last_heard);
+    free(conversations);
 }
 
 static bool is_failed(const struct load_options *options, const struct load_result *result)
@@ -224,15 +276,37 @@ static double ms(uint64_t ns)
     return (double)ns / 1e6;
 }
 
+/* Of this process: what the generator took from the cores that it shares with the server. */
+static double cpu_seconds(void)
+{
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+}
+
+/* [percentile, ms] for a curve. */
+static void print_curve(const struct histogram *latency)
+{
+    static const uint32_t curve[] = {1000, 2500, 5000, 7500, 9000, 9500, 9750, 9900, 9950, 9990, 9999};
+    printf("\"curve\":[");
+    for (size_t i = 0; i < sizeof curve / sizeof curve[0]; i++)
+        printf("%s[%g,%.3f]", i ? "," : "", curve[i] / 100.0, ms(histogram_percentile(latency, curve[i])));
+    printf("],");
+}
+
 static void print_json(const struct load_options *options, const struct load_result *result)
 {
     const struct histogram *latency = &result->latency_ns;
-    printf("{\"rate\":%.1f,\"answered\":%" PRIu64 ",\"sent\":%" PRIu64 ",\"seconds\":%.3f,\"connections\":%u,"
-           "\"conversations\":%u,\"p50_ms\":%.3f,\"p95_ms\":%.3f,\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,",
-           (double)result->answered / result->measured_s, result->answered, result->sent, result->measured_s,
-           options->connections, options->conversations, ms(histogram_percentile(latency, 5000)),
-           ms(histogram_percentile(latency, 9500)), ms(histogram_percentile(latency, 9900)),
-           ms(histogram_percentile(latency, 9990)), ms(latency->max));
+    printf("{\"protocol\":\"%s\",\"loop\":\"%s\",\"rate\":%.1f,\"answered\":%" PRIu64 ",\"sent\":%" PRIu64
+           ",\"seconds\":%.3f,\"connections\":%u,\"conversations\":%u,\"pipeline\":%u,\"p50_ms\":%.3f,\"p95_ms\":%.3f,"
+           "\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,\"generator_cpu_s\":%.2f,",
+           options->protocol->name, options->rate > 0 ? "open" : "closed", (double)result->answered / result->measured_s,
+           result->answered, result->sent, result->measured_s, options->connections, options->conversations,
+           options->pipeline, ms(histogram_percentile(latency, 5000)), ms(histogram_percentile(latency, 9500)),
+           ms(histogram_percentile(latency, 9900)), ms(histogram_percentile(latency, 9990)), ms(latency->max),
+           result->cpu_s);
+    print_curve(latency);
     printf("\"statuses\":{");
     const char *comma = "";
     for (int i = 0; i < LOAD_STATUS_MAX; i++) {
@@ -277,10 +351,10 @@ int main(int argc, char **argv)
     struct load_options options;
     struct load_run *runs[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
-    char name[32];
+    char name[40];
     parse_options(argc, argv, &options, &dialogues);
     raise_descriptor_limit();
-    snprintf(name, sizeof name, "%" PRIx64 "-%d", http_client_now_ns() / 1000, (int)getpid());
+    snprintf(name, sizeof name, "load-%" PRIx64 "-%d", wire_now_ns() / 1000, (int)getpid());
 
     for (uint32_t i = 0; i < options.threads; i++)
         runs[i] = load_run_create(&options, i, name);
@@ -296,7 +370,8 @@ int main(int argc, char **argv)
         (void)pthread_join(threads[i], NULL);
         add_result(&result, load_run_result(runs[i]));
     }
-    if (!options.path && options.read_back > 0)
+    result.cpu_s = cpu_seconds();
+    if (!options.path && options.http_address && options.read_back > 0)
         read_back(&options, runs, &result);
     for (uint32_t i = 0; i < options.threads; i++)
         load_run_destroy(runs[i]);

@@ -9,10 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench/http_client.h"
-#include "net/json.h"
+#include "bench/decimal.h"
+#include "bench/load_protocol.h"
+#include "bench/wire.h"
 
-enum { TYPING_AHEAD_MAX = 4, TEXT_BYTES_MAX = 32 << 10 };
+enum { TYPING_AHEAD_MAX = 4, TEXT_BYTES_MAX = 32 << 10, NAME_BYTES_MAX = 64 };
 
 static const uint64_t second_ns = 1000000000;
 
@@ -30,32 +31,35 @@ struct talk {
 
 struct request {
     struct talk *talk;
+    struct request *previous, *next; /* in flight on the same connection, in the order said; free: next */
     uint64_t intended_ns;
     uint32_t round, number; /* message `number` of that round, from 1 */
-    uint32_t next_free;
+    uint32_t connection;    /* UINT32_MAX: free */
 };
 
 struct queue {
-    struct talk *first, **end;
+    struct talk *first, **end;   /* due */
+    struct request *sent, *last; /* in flight */
+    uint32_t in_flight;
 };
 
 struct load_run {
     const struct load_options *options;
     const char *name;
-    struct http_client client;
+    struct wire wire;
     struct talk *talks;
     uint32_t talk_count;
     struct talk **heap; /* 1-based, by due_ns */
     uint32_t heap_count;
     struct queue *queues; /* a connection each */
     struct request *requests;
-    uint32_t free_request; /* UINT32_MAX: none */
+    uint32_t request_count;
+    struct request *free_request;
     uint32_t open_requests;
     uint64_t now_ns, began_ns, measure_ns, end_ns, period_ns, random;
-    bool is_over; /* nothing is said any more */
-    struct buffer json, bytes;
+    bool is_over;        /* nothing is said any more */
+    struct buffer bytes; /* a request */
     char text[TEXT_BYTES_MAX];
-    char reply[TEXT_BYTES_MAX + 1024];
     struct load_result result;
 };
 
@@ -105,9 +109,36 @@ static struct talk *heap_pop(struct load_run *run)
 
 /* ---- what is said ------------------------------------------------------------------------------------------------------- */
 
-static void write_id(const struct load_run *run, const struct talk *talk, uint32_t round, char *ret_id, size_t size)
+static struct slice append_number(char *text, size_t size, const char *before, uint64_t number)
 {
-    snprintf(ret_id, size, "load-%s-%u-%u", run->name, talk->index, round);
+    size_t before_size = strlen(before);
+    memcpy(text + size, before, before_size);
+    return slice_of(text, (size_t)(decimal_write(text + size + before_size, number) - text));
+}
+
+static uint32_t conversation_of(const struct load_run *run, const struct talk *talk)
+{
+    return talk->index / run->options->speakers;
+}
+
+static uint32_t speaker_of(const struct load_run *run, const struct talk *talk)
+{
+    return talk->index % run->options->speakers;
+}
+
+static struct slice conversation_id(const struct load_run *run, const struct talk *talk, uint32_t round,
+                                    char id[NAME_BYTES_MAX])
+{
+    memcpy(id, run->name, strlen(run->name));
+    struct slice name = append_number(id, strlen(run->name), "-", conversation_of(run, talk));
+    return append_number(id, name.size, "-", round);
+}
+
+static struct slice message_id(const struct load_run *run, const struct talk *talk, uint32_t number,
+                               char id[NAME_BYTES_MAX])
+{
+    struct slice speaker = append_number(id, 0, "", speaker_of(run, talk));
+    return append_number(id, speaker.size, "-", number);
 }
 
 /* Valid until the next call. */
@@ -116,35 +147,27 @@ static struct slice text_of(struct load_run *run, const struct talk *talk, uint3
     const struct dialogues *dialogues = run->options->dialogues;
     if (dialogues)
         return dialogues->texts[dialogues->items[talk->dialogue].first_text + number - 1];
-    int size = snprintf(run->text, sizeof run->text, "message %u of talk %u, round %u ", number, talk->index, round);
-    size_t used = (size_t)size, wanted = run->options->text_bytes;
-    for (; used < wanted; used++)
-        run->text[used] = (char)('a' + used % 26);
-    return slice_of(run->text, used);
+    struct slice text = append_number(run->text, 0, "message ", number);
+    text = append_number(run->text, text.size, " of talker ", talk->index);
+    text = append_number(run->text, text.size, ", round ", round);
+    for (; text.size < run->options->text_bytes; text.size++)
+        run->text[text.size] = "abcdefghijklmnop"[text.size % 16];
+    return text;
 }
 
-static void write_message(struct load_run *run, const struct talk *talk, uint32_t number)
+static void write_message(struct load_run *run, const struct talk *talk, const struct request *request)
 {
-    const struct load_options *options = run->options;
-    char id[64];
-    write_id(run, talk, talk->round, id, sizeof id);
-    bool is_first = true;
-    buffer_clear(&run->json);
-    buffer_append_byte(&run->json, '{');
-    json_write_key(&run->json, "text", &is_first);
-    json_write_string(&run->json, text_of(run, talk, talk->round, number));
-    buffer_append_format(&run->json, ",\"message_id\":\"m-%u\"", number);
-    if (options->agent) {
-        json_write_key(&run->json, "agent", &is_first);
-        json_write_string(&run->json, slice_from_text(options->agent));
-    }
-    buffer_append_byte(&run->json, '}');
+    char id[NAME_BYTES_MAX], name[NAME_BYTES_MAX];
+    const struct load_message message = {
+        .tag = (uint32_t)(request - run->requests),
+        .conversation_id = conversation_id(run, talk, request->round, id),
+        .message_id = message_id(run, talk, request->number, name),
+        .text = text_of(run, talk, request->round, request->number),
+        .agent = slice_from_text(run->options->agent),
+        .is_async = run->options->is_async,
+    };
     buffer_clear(&run->bytes);
-    buffer_append_format(&run->bytes,
-                         "POST /v1/conversations/%s/messages HTTP/1.1\r\nHost: load\r\n"
-                         "Content-Type: application/json\r\n%sContent-Length: %zu\r\n\r\n",
-                         id, options->is_async ? "Prefer: respond-async\r\n" : "", run->json.size);
-    buffer_append_slice(&run->bytes, buffer_slice(&run->json));
+    run->options->protocol->write_message(&run->bytes, &message);
 }
 
 static void write_constant(struct load_run *run)
@@ -163,9 +186,9 @@ static void write_constant(struct load_run *run)
 
 /* ---- speaking ----------------------------------------------------------------------------------------------------------- */
 
-static struct http_connection *connection_of(struct load_run *run, const struct talk *talk)
+static struct wire_connection *connection_of(struct load_run *run, const struct talk *talk)
 {
-    return &run->client.connections[(uint32_t)(talk - run->talks) % run->client.connection_count];
+    return &run->wire.connections[(uint32_t)(talk - run->talks) % run->wire.connection_count];
 }
 
 static void become_ready(struct load_run *run, struct talk *talk)
@@ -202,38 +225,69 @@ static void be_due(struct load_run *run, struct talk *talk)
         become_ready(run, talk);
 }
 
-static void say(struct load_run *run, struct talk *talk, struct http_connection *connection)
+static struct request *take_request(struct load_run *run, uint32_t connection)
 {
-    uint32_t tag = run->free_request;
-    struct request *request = &run->requests[tag];
-    run->free_request = request->next_free;
+    struct request *request = run->free_request;
+    struct queue *queue = &run->queues[connection];
+    run->free_request = request->next;
+    *request = (struct request){.previous = queue->last, .connection = connection};
+    if (queue->last)
+        queue->last->next = request;
+    else
+        queue->sent = request;
+    queue->last = request;
+    queue->in_flight++;
     run->open_requests++;
+    return request;
+}
+
+static void release_request(struct load_run *run, struct request *request)
+{
+    struct queue *queue = &run->queues[request->connection];
+    if (request->previous)
+        request->previous->next = request->next;
+    else
+        queue->sent = request->next;
+    if (request->next)
+        request->next->previous = request->previous;
+    else
+        queue->last = request->previous;
+    queue->in_flight--;
+    request->talk->in_flight--;
+    request->connection = UINT32_MAX;
+    request->next = run->free_request;
+    run->free_request = request;
+    run->open_requests--;
+}
+
+static void say(struct load_run *run, struct talk *talk, struct wire_connection *connection)
+{
     if (has_said_all(run, talk))
         begin_round(run, talk);
-    *request =
-        (struct request){.talk = talk, .intended_ns = talk->due_ns, .round = talk->round, .number = talk->said + 1};
+    bool is_open_loop = run->period_ns > 0;
+    struct request *request = take_request(run, connection->index);
+    request->talk = talk;
+    request->intended_ns = is_open_loop ? talk->due_ns : run->now_ns;
+    request->round = talk->round;
+    request->number = ++talk->said;
+    talk->in_flight++;
     if (run->options->path)
         write_constant(run);
     else
-        write_message(run, talk, request->number);
-    bool was_sent = http_client_send(&run->client, connection, buffer_slice(&run->bytes), tag);
-    if (!was_sent)
-        abort(); /* speak_on has looked */
-    talk->said++;
-    talk->in_flight++;
+        write_message(run, talk, request);
+    wire_send(&run->wire, connection, buffer_slice(&run->bytes));
     run->result.sent++;
-    if (run->period_ns > 0) {
+    if (is_open_loop) {
         talk->due_ns += run->period_ns;
         heap_push(run, talk);
     }
 }
 
 /* As much as a connection takes. */
-static void speak_on(struct load_run *run, struct http_connection *connection)
+static void speak_on(struct load_run *run, struct wire_connection *connection)
 {
     struct queue *queue = &run->queues[connection->index];
-    while (!run->is_over && queue->first && connection->fd >= 0 && !connection->is_connecting &&
-           connection->in_flight < run->options->pipeline) {
+    while (!run->is_over && queue->first && wire_is_up(connection) && queue->in_flight < run->options->pipeline) {
         struct talk *talk = queue->first;
         queue->first = talk->next_ready;
         if (!queue->first)
@@ -243,15 +297,6 @@ static void speak_on(struct load_run *run, struct http_connection *connection)
 }
 
 /* ---- listening ---------------------------------------------------------------------------------------------------------- */
-
-static bool text_is(struct json_value object, const char *key, const char *expected)
-{
-    struct json_value value;
-    char buffer[128];
-    struct slice text;
-    return json_find(object, key, &value) && value.raw.size < sizeof buffer &&
-           json_string(value, buffer, sizeof buffer, &text) == OK && slice_has_text(text, expected);
-}
 
 static bool reply_fits(struct load_run *run, struct slice said, struct slice reply)
 {
@@ -264,37 +309,28 @@ static bool reply_fits(struct load_run *run, struct slice said, struct slice rep
 }
 
 /* Returns: what is wrong with the answer, NULL when nothing is. */
-static const char *check_reply(struct load_run *run, const struct request *request, int status, struct slice body)
+static const char *check_reply(struct load_run *run, const struct request *request, const struct load_answer *answer)
 {
-    char id[64], message_id[32];
-    struct json_value root, value, text;
-    struct json_problem problem;
-    struct slice reply;
-    int64_t version;
+    char id[NAME_BYTES_MAX], name[NAME_BYTES_MAX];
     struct talk *talk = request->talk;
-    write_id(run, talk, request->round, id, sizeof id);
-    snprintf(message_id, sizeof message_id, "m-%u", request->number);
-    if (json_validate(body, &root, &problem) != OK)
-        return problem.reason;
-    if (!text_is(root, "conversation_id", id) || !text_is(root, "message_id", message_id))
+    if (answer->wrong)
+        return answer->wrong;
+    if (!slice_is_equal(answer->conversation_id, conversation_id(run, talk, request->round, id)) ||
+        !slice_is_equal(answer->message_id, message_id(run, talk, request->number, name)))
         return "the answer is for another message";
-    if (json_find(root, "duplicate", &value) && json_is_true(value))
-        run->result.duplicates++;
-    if (run->options->is_async && status == 202)
+    run->result.duplicates += answer->is_duplicate;
+    if (run->options->is_async && answer->status == 202)
         return NULL;
-    if (status == 200 && run->options->expectation == LOAD_EXPECT_ANY && text_is(root, "status", "waiting_human"))
+    if (answer->status == 200 && run->options->expectation == LOAD_EXPECT_ANY &&
+        slice_is_equal(answer->state, SLICE_LITERAL("waiting_human")))
         return NULL; /* handed to a person: the reply is not the server's to give */
-    if (status != 200 || !text_is(root, "status", "completed"))
+    if (answer->status != 200 || !slice_is_equal(answer->state, SLICE_LITERAL("completed")))
         return "no completed turn";
-    if (!json_find(root, "version", &value) || json_integer(value, &version) != OK)
-        return "no version";
-    if ((uint64_t)version <= talk->version)
+    if (answer->version <= talk->version)
         return "the version did not rise";
-    talk->version = (uint64_t)version;
-    if (!json_find(root, "reply", &value) || !json_find(value, "text", &text) ||
-        json_string(text, run->reply, sizeof run->reply, &reply) != OK)
-        return "no reply";
-    return reply_fits(run, text_of(run, talk, request->round, request->number), reply) ? NULL : "the reply does not fit";
+    talk->version = answer->version;
+    return reply_fits(run, text_of(run, talk, request->round, request->number), answer->text) ? NULL
+                                                                                              : "the reply does not fit";
 }
 
 static bool is_refusal(int status)
@@ -302,10 +338,11 @@ static bool is_refusal(int status)
     return status == 429 || status == 503;
 }
 
-static void check_answer(struct load_run *run, const struct request *request, int status, struct slice body)
+static void check_answer(struct load_run *run, const struct request *request, const struct load_answer *answer)
 {
     struct load_result *result = &run->result;
     struct talk *talk = request->talk;
+    int status = answer->status, shown = (int)(answer->body.size < 300 ? answer->body.size : 300);
     bool is_success = status >= 200 && status < 300;
     result->statuses[status > 0 && status < LOAD_STATUS_MAX ? status : 0]++;
     if (!is_success) {
@@ -313,16 +350,15 @@ static void check_answer(struct load_run *run, const struct request *request, in
         if (is_refusal(status) && run->options->refusals_ok)
             result->refused++;
         else
-            load_problem(result, &result->refused, "status %d: %.*s", status, (int)(body.size < 300 ? body.size : 300),
-                         body.data);
+            load_problem(result, &result->refused, "status %d: %.*s", status, shown, answer->body.data);
         return;
     }
     if (run->options->path)
         return;
-    const char *wrong = check_reply(run, request, status, body);
+    const char *wrong = check_reply(run, request, answer);
     if (wrong)
-        load_problem(result, &result->wrong, "talk %u, message %u: %s: %.*s", talk->index, request->number, wrong,
-                     (int)(body.size < 300 ? body.size : 300), body.data);
+        load_problem(result, &result->wrong, "talker %u, message %u: %s: %.*s", talk->index, request->number, wrong,
+                     shown, answer->body.data);
 }
 
 /* The talk goes on after an answer, or after there will be none. */
@@ -340,40 +376,63 @@ static void go_on(struct load_run *run, struct talk *talk)
     }
 }
 
-static struct request take_request(struct load_run *run, uint32_t tag)
+/* Returns: the request that an answer is for; NULL when nobody asked. */
+static struct request *request_of(struct load_run *run, uint32_t connection, uint32_t tag)
 {
-    struct request request = run->requests[tag];
-    run->requests[tag].next_free = run->free_request;
-    run->free_request = tag;
-    run->open_requests--;
-    request.talk->in_flight--;
-    return request;
+    if (!run->options->protocol->has_tags)
+        return run->queues[connection].sent;
+    bool is_open = tag < run->request_count && run->requests[tag].connection == connection;
+    return is_open ? &run->requests[tag] : NULL;
 }
 
-static void on_answer(void *context, struct http_connection *connection, uint32_t tag, int status, struct slice body)
+static void on_answer(struct load_run *run, struct request *request, const struct load_answer *answer)
 {
-    struct load_run *run = context;
-    struct request request = take_request(run, tag);
-    run->now_ns = http_client_now_ns();
-    request.talk->answered++;
-    check_answer(run, &request, status, body);
-    if (request.intended_ns >= run->measure_ns && request.intended_ns < run->end_ns) {
-        histogram_record(&run->result.latency_ns, run->now_ns - request.intended_ns);
+    struct talk *talk = request->talk;
+    talk->answered++;
+    check_answer(run, request, answer);
+    if (request->intended_ns >= run->measure_ns && request->intended_ns < run->end_ns) {
+        histogram_record(&run->result.latency_ns, run->now_ns - request->intended_ns);
         run->result.answered++;
     }
-    go_on(run, request.talk);
-    speak_on(run, connection);
+    release_request(run, request);
+    go_on(run, talk);
 }
 
-static void on_lost(void *context, struct http_connection *connection, uint32_t tag)
+static size_t on_bytes(void *context, struct wire_connection *connection, char *bytes, size_t size)
 {
-    (void)connection;
     struct load_run *run = context;
-    struct request request = take_request(run, tag);
-    request.talk->has_gap = true;
-    load_problem(&run->result, &run->result.lost, "the connection broke before the answer of talk %u, message %u",
-                 request.talk->index, request.number);
-    go_on(run, request.talk);
+    size_t used = 0;
+    run->now_ns = wire_now_ns(); /* once for all that came together */
+    while (used < size) {
+        struct load_answer answer;
+        size_t taken = run->options->protocol->take_answer(bytes + used, size - used, &answer);
+        if (taken == 0)
+            break;
+        struct request *request = taken == SIZE_MAX ? NULL : request_of(run, connection->index, answer.tag);
+        if (!request) {
+            load_problem(&run->result, &run->result.wrong, "connection %u: bytes that answer nothing", connection->index);
+            return SIZE_MAX;
+        }
+        on_answer(run, request, &answer);
+        used += taken;
+        if (answer.is_last)
+            return SIZE_MAX;
+    }
+    speak_on(run, connection);
+    return used;
+}
+
+static void on_broken(void *context, struct wire_connection *connection)
+{
+    struct load_run *run = context;
+    for (struct request *request; (request = run->queues[connection->index].sent);) {
+        struct talk *talk = request->talk;
+        talk->has_gap = true;
+        load_problem(&run->result, &run->result.lost, "the connection broke before the answer of talker %u, message %u",
+                     talk->index, request->number);
+        release_request(run, request);
+        go_on(run, talk);
+    }
 }
 
 /* ---- the run ------------------------------------------------------------------------------------------------------------- */
@@ -393,13 +452,14 @@ struct load_run *load_run_create(const struct load_options *options, uint32_t th
 {
     struct load_run *run = calloc(1, sizeof *run);
     uint32_t connection_count = share(options->connections, options->threads, thread);
-    uint32_t talk_count = share(options->conversations, options->threads, thread);
-    uint32_t request_count = connection_count * HTTP_CLIENT_IN_FLIGHT_MAX;
+    uint32_t talk_count = share(options->conversations * options->speakers, options->threads, thread);
+    uint32_t request_count = connection_count * options->pipeline;
     if (!run)
         die("out of memory");
     run->options = options;
     run->name = name;
     run->talk_count = talk_count;
+    run->request_count = request_count;
     run->random = 0x9e3779b97f4a7c15u + thread;
     run->talks = calloc(talk_count, sizeof *run->talks);
     run->heap = calloc(talk_count + 1, sizeof(struct talk *));
@@ -407,10 +467,11 @@ struct load_run *load_run_create(const struct load_options *options, uint32_t th
     run->requests = calloc(request_count, sizeof *run->requests);
     if (!run->talks || !run->heap || !run->queues || !run->requests)
         die("out of memory");
-    buffer_init(&run->json, 1 << 20);
     buffer_init(&run->bytes, 1 << 20);
-    for (uint32_t i = 0; i < request_count; i++)
-        run->requests[i].next_free = i + 1 < request_count ? i + 1 : UINT32_MAX;
+    for (uint32_t i = request_count; i-- > 0;) {
+        run->requests[i] = (struct request){.next = run->free_request, .connection = UINT32_MAX};
+        run->free_request = &run->requests[i];
+    }
     for (uint32_t i = 0; i < connection_count; i++)
         run->queues[i].end = &run->queues[i].first;
     for (uint32_t i = 0; i < talk_count; i++) {
@@ -418,16 +479,15 @@ struct load_run *load_run_create(const struct load_options *options, uint32_t th
         begin_round(run, &run->talks[i]);
     }
     if (options->rate > 0)
-        run->period_ns = (uint64_t)((double)options->conversations / options->rate * 1e9);
-    const struct http_client_handler handler = {.context = run, .on_answer = on_answer, .on_lost = on_lost};
-    http_client_init(&run->client, options->address, connection_count, &handler);
+        run->period_ns = (uint64_t)((double)options->conversations * options->speakers / options->rate * 1e9);
+    const struct wire_handler handler = {.context = run, .on_bytes = on_bytes, .on_broken = on_broken};
+    wire_init(&run->wire, options->address, connection_count, &handler);
     return run;
 }
 
 void load_run_destroy(struct load_run *run)
 {
-    http_client_deinit(&run->client);
-    buffer_deinit(&run->json);
+    wire_deinit(&run->wire);
     buffer_deinit(&run->bytes);
     free(run->talks);
     free(run->heap);
@@ -438,17 +498,17 @@ void load_run_destroy(struct load_run *run)
 
 static void connect_all(struct load_run *run)
 {
-    uint64_t give_up_ns = http_client_now_ns() + 10 * second_ns;
-    while (!http_client_is_connected(&run->client)) {
-        if (http_client_now_ns() > give_up_ns)
+    uint64_t give_up_ns = wire_now_ns() + 10 * second_ns;
+    while (!wire_is_connected(&run->wire)) {
+        if (wire_now_ns() > give_up_ns)
             die("cannot connect all connections");
-        http_client_poll(&run->client, http_client_now_ns() + second_ns / 100);
+        wire_poll(&run->wire, wire_now_ns() + second_ns / 100);
     }
 }
 
 static void begin(struct load_run *run)
 {
-    run->began_ns = run->now_ns = http_client_now_ns();
+    run->began_ns = run->now_ns = wire_now_ns();
     run->measure_ns = run->began_ns + (uint64_t)(run->options->warmup_s * 1e9);
     run->end_ns = run->measure_ns + (uint64_t)(run->options->seconds * 1e9);
     for (uint32_t i = 0; i < run->talk_count; i++) {
@@ -473,7 +533,7 @@ void load_run_play(struct load_run *run)
     begin(run);
     uint64_t drain_end_ns = run->end_ns + (uint64_t)(run->options->drain_s * 1e9);
     for (;;) {
-        run->now_ns = http_client_now_ns();
+        run->now_ns = wire_now_ns();
         run->is_over = run->now_ns >= run->end_ns;
         if (run->is_over && (run->open_requests == 0 || run->now_ns >= drain_end_ns))
             break;
@@ -481,14 +541,14 @@ void load_run_play(struct load_run *run)
         uint64_t next_ns = run->is_over ? drain_end_ns : run->end_ns;
         if (!run->is_over && run->heap_count > 0 && run->heap[1]->due_ns < next_ns)
             next_ns = run->heap[1]->due_ns;
-        http_client_poll(&run->client, next_ns);
-        if (run->client.down_count > 0 || run->client.broken_count > 0) {
-            for (uint32_t i = 0; i < run->client.connection_count; i++)
-                speak_on(run, &run->client.connections[i]); /* those that stand again */
+        wire_poll(&run->wire, next_ns);
+        if (run->wire.down_count > 0 || run->wire.broken_count > 0) {
+            for (uint32_t i = 0; i < run->wire.connection_count; i++)
+                speak_on(run, &run->wire.connections[i]); /* those that stand again */
         }
     }
     run->result.measured_s = (double)(run->end_ns - run->measure_ns) / 1e9;
-    run->result.broken_connections = run->client.broken_count;
+    run->result.broken_connections = run->wire.broken_count;
     if (run->open_requests > 0) {
         uint64_t first = 0;
         load_problem(&run->result, &first, "%u messages without any answer at the end", run->open_requests);
@@ -501,15 +561,17 @@ struct load_result *load_run_result(struct load_run *run)
     return &run->result;
 }
 
-uint32_t load_run_conversation_count(const struct load_run *run)
+uint32_t load_run_talker_count(const struct load_run *run)
 {
     return run->talk_count;
 }
 
-struct load_conversation load_run_conversation(const struct load_run *run, uint32_t index)
+struct load_talker load_run_talker(const struct load_run *run, uint32_t index)
 {
     const struct talk *talk = &run->talks[index];
-    struct load_conversation conversation = {.said = talk->answered, .has_gap = talk->has_gap || talk->in_flight > 0};
-    write_id(run, talk, talk->round, conversation.id, sizeof conversation.id);
-    return conversation;
+    struct load_talker talker = {.conversation = conversation_of(run, talk), .speaker = speaker_of(run, talk)};
+    talker.id[conversation_id(run, talk, talk->round, talker.id).size] = '\0';
+    talker.said = talk->answered;
+    talker.has_gap = talk->has_gap || talk->in_flight > 0;
+    return talker;
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* load_run: one thread of the load generator: conversations that speak over a set of connections, checked while measured.
+/* load_run: one thread of the load generator: talkers that speak over a set of connections, checked while measured.
  *
- * Closed loop (rate 0): a conversation says its next message when it has the reply. Open loop: every conversation has a
- * schedule, so that all together say `rate` messages a second, whatever the server does; latency counts from the intended
- * time, so that a stalled server is not spared the messages that it delayed (coordinated omission).
+ * Closed loop (rate 0): a connection has `pipeline` requests in flight, always, and its talkers take turns; one says its next
+ * message when it has the reply; latency counts from the sending. Open loop: every talker has a schedule, so that all together
+ * say `rate` messages a second, whatever the server does; latency counts from the intended time, so that a stalled server is not
+ * spared the messages that it delayed (coordinated omission).
  *
- * Every conversation stays on one connection, so that the order of its messages is given even when it types ahead.
+ * A conversation has one talker or, to make it hot, many. Every talker stays on one connection, so that the order of its messages
+ * is given even when it types ahead.
  */
 #ifndef CIRANDA_BENCH_LOAD_RUN_H
 #define CIRANDA_BENCH_LOAD_RUN_H
@@ -22,12 +24,16 @@ enum load_expectation {
     LOAD_EXPECT_ANY,      /* is not empty */
 };
 
+struct load_protocol;
+
 struct load_options {
+    const struct load_protocol *protocol;
     const char *address;
+    const char *http_address;    /* where conversations are read back; NULL: they are not */
     const char *path, *body;     /* path: the same request again and again, instead of conversations */
     struct dialogues *dialogues; /* NULL: generated texts */
     const char *agent;           /* NULL: the server's routing */
-    uint32_t threads, connections, conversations, pipeline, text_bytes;
+    uint32_t threads, connections, conversations, speakers, pipeline, text_bytes; /* speakers: of each conversation */
     uint32_t typing_ahead_per_mille, read_back;
     double rate, seconds, warmup_s, think_ms, drain_s;
     enum load_expectation expectation;
@@ -43,15 +49,16 @@ struct load_result {
     uint64_t wrong, duplicates, lost, unanswered, refused;
     uint64_t broken_connections;
     uint64_t read_back_conversations, read_back_events, read_back_wrong;
-    double measured_s;
+    double measured_s, cpu_s;
     char first_problem[512]; /* for a person */
 };
 
-/* A conversation as it stands at the end, for reading back. */
-struct load_conversation {
-    char id[64];
-    uint32_t said; /* messages 1 to `said`, each with the id "m-<number>", were answered */
-    bool has_gap;  /* some were refused, or their fate is unknown */
+/* A talker as it stands at the end, for reading back. */
+struct load_talker {
+    uint32_t conversation, speaker; /* the speaker'th of that conversation of the run */
+    char id[64];                    /* of the conversation */
+    uint32_t said;                  /* messages 1 to `said`, each with the id "<speaker>-<number>", were answered */
+    bool has_gap;                   /* some were refused, or their fate is unknown */
 };
 
 struct load_run;
@@ -62,8 +69,8 @@ void load_run_destroy(struct load_run *run);
 /* Blocks until the end. */
 void load_run_play(struct load_run *run);
 struct load_result *load_run_result(struct load_run *run);
-uint32_t load_run_conversation_count(const struct load_run *run);
-struct load_conversation load_run_conversation(const struct load_run *run, uint32_t index);
+uint32_t load_run_talker_count(const struct load_run *run);
+struct load_talker load_run_talker(const struct load_run *run, uint32_t index);
 
 /* Notes a failed check; the first one is kept as text. */
 void load_problem(struct load_result *result, uint64_t *counter, const char *format, ...)

@@ -6,14 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench/http_client.h"
+#include "bench/load_protocol.h"
+#include "bench/wire.h"
 #include "net/json.h"
 
 static const uint64_t patience_ns = 30000000000;
 static const uint64_t connect_ns_max = 3000000000;
 
 struct reading {
-    struct http_client client;
+    struct wire wire;
     bool has_answer;
     int status; /* 0: the connection broke */
     struct buffer body;
@@ -26,19 +27,24 @@ struct tally {
     char wrong[128];            /* "": nothing */
 };
 
-static void on_answer(void *context, struct http_connection *connection, uint32_t tag, int status, struct slice body)
+static size_t on_bytes(void *context, struct wire_connection *connection, char *bytes, size_t size)
 {
-    (void)connection, (void)tag;
+    (void)connection;
     struct reading *reading = context;
+    struct load_answer answer;
+    size_t taken = load_constant.take_answer(bytes, size, &answer);
+    if (taken == 0 || taken == SIZE_MAX)
+        return taken;
     reading->has_answer = true;
-    reading->status = status;
+    reading->status = answer.status;
     buffer_clear(&reading->body);
-    buffer_append_slice(&reading->body, body);
+    buffer_append_slice(&reading->body, answer.body);
+    return taken;
 }
 
-static void on_lost(void *context, struct http_connection *connection, uint32_t tag)
+static void on_broken(void *context, struct wire_connection *connection)
 {
-    (void)connection, (void)tag;
+    (void)connection;
     struct reading *reading = context;
     reading->has_answer = true;
     reading->status = 0;
@@ -50,17 +56,17 @@ static void get_page(struct reading *reading, const char *id, uint64_t after)
     int size = snprintf(request, sizeof request,
                         "GET /v1/conversations/%s/events?after=%" PRIu64 "&limit=1000 HTTP/1.1\r\nHost: load\r\n\r\n", id,
                         after);
-    uint64_t give_up_ns = http_client_now_ns() + connect_ns_max;
-    struct http_connection *connection = &reading->client.connections[0];
-    while (!http_client_is_connected(&reading->client) && http_client_now_ns() < give_up_ns)
-        http_client_poll(&reading->client, http_client_now_ns() + 10000000);
-    give_up_ns = http_client_now_ns() + patience_ns;
+    uint64_t give_up_ns = wire_now_ns() + connect_ns_max;
+    while (!wire_is_connected(&reading->wire) && wire_now_ns() < give_up_ns)
+        wire_poll(&reading->wire, wire_now_ns() + 10000000);
+    give_up_ns = wire_now_ns() + patience_ns;
     reading->has_answer = false;
     reading->status = 0;
-    if (!http_client_send(&reading->client, connection, slice_of(request, (size_t)size), 0))
+    if (!wire_is_connected(&reading->wire))
         return;
-    while (!reading->has_answer && http_client_now_ns() < give_up_ns)
-        http_client_poll(&reading->client, give_up_ns);
+    wire_send(&reading->wire, &reading->wire.connections[0], slice_of(request, (size_t)size));
+    while (!reading->has_answer && wire_now_ns() < give_up_ns)
+        wire_poll(&reading->wire, give_up_ns);
 }
 
 static bool text_of(struct json_value object, const char *key, char *buffer, size_t size, struct slice *ret_text)
@@ -75,9 +81,26 @@ static void note(struct tally *tally, const char *what, uint64_t version)
         snprintf(tally->wrong, sizeof tally->wrong, "%s at version %" PRIu64, what, version);
 }
 
-static void count_event(struct tally *tally, struct json_value envelope, bool has_gap)
+/* A message's id is "<speaker>-<number>". */
+static void count_message(struct tally *tally, const struct load_conversation *conversation, uint32_t speakers,
+                          const char *id)
 {
-    char buffer[128];
+    uint32_t speaker, number;
+    int size = 0;
+    tally->received++;
+    if (sscanf(id, "%" SCNu32 "-%" SCNu32 "%n", &speaker, &number, &size) != 2 || id[size] != '\0' || speaker >= speakers)
+        note(tally, "a message that nobody said", tally->version);
+    else if (number <= conversation->last_heard[speaker] ||
+             (number != conversation->last_heard[speaker] + 1 && !conversation->has_gap))
+        note(tally, "messages are not once and in the order said", tally->version);
+    else
+        conversation->last_heard[speaker] = number;
+}
+
+static void count_event(struct tally *tally, const struct load_conversation *conversation, uint32_t speakers,
+                        struct json_value envelope)
+{
+    char buffer[128], id[128];
     struct slice type, key;
     struct json_value value;
     int64_t version = 0;
@@ -89,13 +112,10 @@ static void count_event(struct tally *tally, struct json_value envelope, bool ha
     if ((uint64_t)version != ++tally->version)
         note(tally, "versions are not dense", (uint64_t)version);
     if (slice_has_text(type, "inbox.message.received")) {
-        tally->received++;
-        char expected[32];
-        snprintf(expected, sizeof expected, "m-%" PRIu64, tally->received);
         if (!text_of(envelope, "idempotency_key", buffer, sizeof buffer, &key))
             note(tally, "a message without its id", (uint64_t)version);
-        else if (!has_gap && !slice_has_text(key, expected))
-            note(tally, "messages are not in the order said", (uint64_t)version);
+        snprintf(id, sizeof id, "%.*s", SLICE_PRINT(key));
+        count_message(tally, conversation, speakers, id);
     } else if (slice_has_text(type, "agent.response.generated") || slice_has_text(type, "agent.ai.response.generated")) {
         tally->replied++;
     } else if (slice_has_text(type, "turn.failed") || slice_has_text(type, "turn.cancelled") ||
@@ -106,7 +126,8 @@ static void count_event(struct tally *tally, struct json_value envelope, bool ha
     }
 }
 
-static void count_page(struct reading *reading, struct tally *tally, bool has_gap)
+static void count_page(struct reading *reading, struct tally *tally, const struct load_conversation *conversation,
+                       uint32_t speakers)
 {
     struct json_value root, events, envelope, next;
     struct json_problem problem;
@@ -118,17 +139,19 @@ static void count_page(struct reading *reading, struct tally *tally, bool has_ga
         return;
     }
     while (json_next_element(events, &iterator, &envelope))
-        count_event(tally, envelope, has_gap);
+        count_event(tally, conversation, speakers, envelope);
     tally->has_more = json_find(root, "next", &next) && next.type == JSON_NUMBER;
 }
 
-static struct tally read_conversation(struct reading *reading, const struct load_conversation *conversation)
+static struct tally read_conversation(struct reading *reading, const struct load_conversation *conversation,
+                                      uint32_t speakers)
 {
     struct tally tally = {.has_more = true};
+    memset(conversation->last_heard, 0, speakers * sizeof *conversation->last_heard);
     while (tally.has_more && tally.wrong[0] == '\0') {
         uint64_t after = tally.version;
         get_page(reading, conversation->id, after);
-        count_page(reading, &tally, conversation->has_gap);
+        count_page(reading, &tally, conversation, speakers);
         if (tally.has_more && tally.version == after)
             note(&tally, "a page without progress", after);
     }
@@ -136,41 +159,41 @@ static struct tally read_conversation(struct reading *reading, const struct load
 }
 
 /* Replies that are still to come are waited for until `give_up_ns`. */
-static void verify_one(struct reading *reading, const struct load_conversation *conversation, uint64_t give_up_ns,
-                       struct load_result *result)
+static void verify_one(struct reading *reading, const struct load_conversation *conversation, uint32_t speakers,
+                       uint64_t give_up_ns, struct load_result *result)
 {
     struct tally tally;
     do {
-        tally = read_conversation(reading, conversation);
-    } while (tally.wrong[0] == '\0' && tally.replied + tally.ended < tally.received && http_client_now_ns() < give_up_ns);
+        tally = read_conversation(reading, conversation, speakers);
+    } while (tally.wrong[0] == '\0' && tally.replied + tally.ended < tally.received && wire_now_ns() < give_up_ns);
 
     result->read_back_conversations++;
     result->read_back_events += tally.version;
     if (tally.wrong[0] != '\0')
         load_problem(result, &result->read_back_wrong, "%s: %s", conversation->id, tally.wrong);
     else if (!conversation->has_gap && tally.received != conversation->said)
-        load_problem(result, &result->read_back_wrong, "%s: %" PRIu64 " messages received, %u said", conversation->id,
-                     tally.received, conversation->said);
+        load_problem(result, &result->read_back_wrong, "%s: %" PRIu64 " messages received, %" PRIu64 " said",
+                     conversation->id, tally.received, conversation->said);
     else if (tally.replied + tally.ended != tally.received && !tally.has_handoff)
         load_problem(result, &result->read_back_wrong, "%s: %" PRIu64 " replies to %" PRIu64 " messages",
                      conversation->id, tally.replied + tally.ended, tally.received);
 }
 
-void load_verify(const struct load_options *options, const struct load_conversation *conversations, uint32_t count,
+void load_verify(const struct load_options *options, struct load_conversation *conversations, uint32_t count,
                  struct load_result *result)
 {
     struct reading reading = {0};
     buffer_init(&reading.body, 64 << 20);
-    const struct http_client_handler handler = {.context = &reading, .on_answer = on_answer, .on_lost = on_lost};
-    http_client_init(&reading.client, options->address, 1, &handler);
-    uint64_t give_up_ns = http_client_now_ns() + (options->is_async ? patience_ns : 0);
+    const struct wire_handler handler = {.context = &reading, .on_bytes = on_bytes, .on_broken = on_broken};
+    wire_init(&reading.wire, options->http_address, 1, &handler);
+    uint64_t give_up_ns = wire_now_ns() + (options->is_async ? patience_ns : 0);
     bool is_reachable = true; /* a server that has gone is found once, not once a conversation */
     for (uint32_t i = 0; i < count && is_reachable; i++) {
         if (conversations[i].said == 0)
             continue;
-        verify_one(&reading, &conversations[i], give_up_ns, result);
+        verify_one(&reading, &conversations[i], options->speakers, give_up_ns, result);
         is_reachable = reading.status != 0;
     }
-    http_client_deinit(&reading.client);
+    wire_deinit(&reading.wire);
     buffer_deinit(&reading.body);
 }

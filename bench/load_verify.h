@@ -1,14 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* load_verify: reads conversations back after a run and checks what the answers alone cannot show: versions are dense, every
- * message was received exactly once and in the order said, and each has exactly one reply. */
+/* load_verify: reads conversations back over HTTP after a run and checks what the answers alone cannot show: versions are dense,
+ * every message was received exactly once and in the order that its talker said it, and each has exactly one reply. */
 #ifndef CIRANDA_BENCH_LOAD_VERIFY_H
 #define CIRANDA_BENCH_LOAD_VERIFY_H
 
 #include "bench/load_run.h"
 
+/* A conversation as it stands at the end. */
+struct load_conversation {
+    char id[64];
+    uint64_t said;        /* by all its talkers */
+    uint32_t *last_heard; /* a talker each, zeroed: the number of its last message that was read back */
+    bool has_gap;         /* some were refused, or their fate is unknown */
+};
+
 /* Checks `conversations` against the server, with async waiting up to 30 s in all for replies that are still to come. Adds to
  * `result`. */
-void load_verify(const struct load_options *options, const struct load_conversation *conversations, uint32_t count,
+void load_verify(const struct load_options *options, struct load_conversation *conversations, uint32_t count,
                  struct load_result *result);
 
 #endif
