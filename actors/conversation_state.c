@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include "actors/pack.h"
+#include "net/pack.h"
 #include "net/json.h"
 #include "runtime/assert.h"
 #include "runtime/planted.h"

@@ -3,9 +3,9 @@
  * fields (empty, zero) are not written; payload_hash is not for people and stays out of the JSON. */
 #include "actors/event.h"
 
-#include "actors/pack.h"
 #include "actors/uuid.h"
 #include "net/json.h"
+#include "net/pack.h"
 #include "runtime/assert.h"
 
 enum { RECORD_FORMAT = 1, EVENT_PARTS = 5 };

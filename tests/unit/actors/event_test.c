@@ -11,9 +11,9 @@
 
 #include "actors/event.h"
 #include "actors/hash.h"
-#include "actors/pack.h"
 #include "actors/uuid.h"
 #include "net/json.h"
+#include "net/pack.h"
 #include "runtime/clock.h"
 #include "tests/unit/actors/golden.h"
 
