@@ -104,7 +104,39 @@ static void the_format_is_the_golden_one(void **state)
     struct event events[EVENT_TYPE_COUNT];
     uint32_t count = make_events(events);
     struct buffer record = encode(events, count);
-    golden_check("record-1.hex", buffer_slice(&record));
+    golden_check("record-2.hex", buffer_slice(&record));
+    buffer_deinit(&record);
+}
+
+static void what_events_share_is_written_once_and_what_changes_between_them_is_kept(void **state)
+{
+    (void)state;
+    struct event events[4];
+    for (int i = 0; i < 4; i++)
+        events[i] = (struct event){.type = EVENT_CONVERSATION_RESUMED, .version = (uint64_t)(1 + i)};
+    events[1].time_ms = events[2].time_ms = 5;
+    events[1].trace_id = events[2].trace_id = SLICE_LITERAL("trace");
+    events[1].turn_id = events[2].turn_id = SLICE_LITERAL("turn"); /* the last one has none again */
+    struct buffer record = encode(events, 4);
+    struct check check = {.events = events};
+    assert_int_equal(event_record_decode(buffer_slice(&record), 1, check_event, &check), OK);
+    assert_int_equal(check.count, 4);
+    char *first = memmem(record.data, record.size, "trace", 5);
+    assert_non_null(first);
+    assert_null(memmem(first + 1, record.size - (size_t)(first + 1 - record.data), "trace", 5));
+    buffer_deinit(&record);
+}
+
+static void a_record_of_another_format_is_named_as_such(void **state)
+{
+    (void)state;
+    struct event events[EVENT_TYPE_COUNT];
+    struct buffer record = encode(events, make_events(events));
+    for (int format = 0; format < 256; format++) {
+        record.data[0] = (char)format;
+        assert_int_equal(event_record_decode(buffer_slice(&record), 1, ignore_event, NULL),
+                         format == 2 ? OK : ERR_STORAGE_FORMAT);
+    }
     buffer_deinit(&record);
 }
 
@@ -142,19 +174,18 @@ static void every_flipped_bit_is_survived(void **state)
 static void what_a_newer_build_wrote_is_named_so(void **state)
 {
     (void)state;
-    assert_int_equal(event_record_decode(SLICE_LITERAL("\2\x90"), 1, ignore_event, NULL), ERR_STORAGE_FORMAT);
-    /* [[type 99, 0, id, "", {}]] */
-    static const char unknown_type[] = "\1\x91\x95\x63\0\xC4\x10"
+    /* [[type 99, id, {}]] */
+    static const char unknown_type[] = "\2\x91\x93\x63\xC4\x10"
                                        "0123456789abcdef"
-                                       "\xA0\x80";
+                                       "\x80";
     assert_int_equal(event_record_decode(slice_of(unknown_type, sizeof unknown_type - 1), 1, ignore_event, NULL),
                      ERR_STORAGE_FORMAT);
-    /* an unknown field, with a nested value, is passed over */
-    static const char unknown_field[] = "\1\x91\x95\1\0\xC4\x10"
+    /* an unknown field, with a nested value, is passed over; 7 is text */
+    static const char unknown_field[] = "\2\x91\x93\1\xC4\x10"
                                         "0123456789abcdef"
-                                        "\xA0\x82"
-                                        "\xA3new\x92\xC0\x81\xA1x\xCB\0\0\0\0\0\0\0\0"
-                                        "\xA4text\xA2hi";
+                                        "\x82"
+                                        "\x7F\x92\xC0\x81\xA1x\xCB\0\0\0\0\0\0\0\0"
+                                        "\7\xA2hi";
     struct event expected = {.type = EVENT_INBOX_MESSAGE_RECEIVED, .version = 1, .text = SLICE_LITERAL("hi")};
     memcpy(expected.event_id, "0123456789abcdef", UUID_BYTES);
     struct check check = {.events = &expected};
@@ -166,28 +197,28 @@ static void lying_lengths_cost_nothing(void **state)
 {
     (void)state;
     static const struct slice lies[] = {
-        {"\1\xDD\xFF\xFF\xFF\xFF", 6},              /* 2^32 events */
-        {"\1\x91\xDD\xFF\xFF\xFF\xFF", 7},          /* 2^32 parts */
-        {"\1\x91\x95\1\0\xC6\xFF\xFF\xFF\xFF", 10}, /* an id of 4 GiB */
-        {"\1\x91\x95\1\0\xC4\x10"
-         "0123456789abcdef\xDB\xFF\xFF\xFF\xFF",
-         28},
-        {"\1\x91\x95\1\0\xC4\x10"
-         "0123456789abcdef\xA0\xDF\xFF\xFF\xFF\xFF",
+        {"\2\xDD\xFF\xFF\xFF\xFF", 6},           /* 2^32 events */
+        {"\2\x91\xDD\xFF\xFF\xFF\xFF", 7},       /* 2^32 parts */
+        {"\2\x91\x93\1\xC6\xFF\xFF\xFF\xFF", 9}, /* an id of 4 GiB */
+        {"\2\x91\x93\1\xC4\x10"
+         "0123456789abcdef\xDF\xFF\xFF\xFF\xFF",
+         27},
+        {"\2\x91\x93\1\xC4\x10"
+         "0123456789abcdef\x81\1\xDB\xFF\xFF\xFF\xFF",
          29},
-        {"\1\x91\x95\1\0\xC4\x10"
-         "0123456789abcdef\xA0\x81\xA1x\xDD\xFF\xFF\xFF\xFF",
-         32},
-        {"\1\x90", 2}, /* no event at all */
+        {"\2\x91\x93\1\xC4\x10"
+         "0123456789abcdef\x81\x7F\xDD\xFF\xFF\xFF\xFF",
+         29},
+        {"\2\x90", 2}, /* no event at all */
     };
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++)
         assert_int_equal(event_record_decode(lies[i], 1, ignore_event, NULL), ERR_STORAGE_CORRUPT);
     char deep[4096]; /* nesting is a debt, not a stack */
     memset(deep, '\x91', sizeof deep);
     memcpy(deep,
-           "\1\x91\x95\1\0\xC4\x10"
-           "0123456789abcdef\xA0\x81\xA1x",
-           28);
+           "\2\x91\x93\1\xC4\x10"
+           "0123456789abcdef\x81\x7F",
+           24);
     assert_int_equal(event_record_decode(slice_of(deep, sizeof deep), 1, ignore_event, NULL), ERR_STORAGE_CORRUPT);
 }
 
@@ -294,6 +325,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_record_reads_back_as_it_was_written),
         cmocka_unit_test(the_format_is_the_golden_one),
+        cmocka_unit_test(what_events_share_is_written_once_and_what_changes_between_them_is_kept),
+        cmocka_unit_test(a_record_of_another_format_is_named_as_such),
         cmocka_unit_test(every_truncation_and_trailing_byte_is_refused),
         cmocka_unit_test(every_flipped_bit_is_survived),
         cmocka_unit_test(what_a_newer_build_wrote_is_named_so),
