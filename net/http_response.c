@@ -3,6 +3,7 @@
 #include <stdint.h>
 
 #include "net/http_server_internal.h"
+#include "runtime/decimal.h"
 
 static const struct {
     int status;
@@ -79,13 +80,8 @@ static char *put_line(char *place, struct slice name, struct slice value)
 
 static char *put_number(char *place, uint64_t number)
 {
-    char digits[20];
-    size_t count = 0;
-    do {
-        digits[sizeof digits - ++count] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    return put(place, slice_of(digits + sizeof digits - count, count));
+    char digits[DECIMAL_DIGITS_MAX];
+    return put(place, decimal_format(number, digits));
 }
 
 void http_response_write_head(struct buffer *out, const struct http_response_head *head)

@@ -4,12 +4,10 @@
  * Beyond what RFC 8259 asks, '<' and '>' and the line separators U+2028 and U+2029 are escaped: what we write may end up
  * inside a page or a script, and an SSE or log line must stay one line.
  */
-#include <inttypes.h>
-#include <stdio.h>
-
 #include "net/json.h"
 #include "net/utf8.h"
 #include "runtime/buffer.h"
+#include "runtime/decimal.h"
 
 static bool is_plain(unsigned char c)
 {
@@ -69,16 +67,15 @@ void json_write_string(struct buffer *out, struct slice utf8)
 
 void json_write_integer(struct buffer *out, int64_t value)
 {
-    char text[24];
-    int size = snprintf(text, sizeof text, "%" PRId64, value);
-    buffer_append(out, text, (size_t)size);
+    if (value < 0)
+        buffer_append_byte(out, '-');
+    json_write_unsigned(out, value < 0 ? -(uint64_t)value : (uint64_t)value);
 }
 
 void json_write_unsigned(struct buffer *out, uint64_t value)
 {
-    char text[24];
-    int size = snprintf(text, sizeof text, "%" PRIu64, value);
-    buffer_append(out, text, (size_t)size);
+    char digits[DECIMAL_DIGITS_MAX];
+    buffer_append_slice(out, decimal_format(value, digits));
 }
 
 void json_write_key(struct buffer *out, const char *key, bool *is_first)

@@ -120,12 +120,6 @@ void api_answer_not_allowed(struct api *api, const struct api_exchange *exchange
     respond(api, exchange, 405, PROBLEM_CONTENT_TYPE, &headers, buffer_slice(&api->out));
 }
 
-struct slice api_version_text(uint64_t version, char digits[API_VERSION_DIGITS])
-{
-    int size = snprintf(digits, API_VERSION_DIGITS, "%lu", version);
-    return slice_of(digits, (size_t)size);
-}
-
 void api_answer_stream(struct api *api, const struct api_exchange *exchange)
 {
     count_answer(api, exchange, 200);

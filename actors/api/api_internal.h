@@ -142,9 +142,6 @@ void api_refuse(struct api *api, const struct api_exchange *exchange, int status
 /* The problem that a refusal of a part below means. */
 void api_refuse_code(struct api *api, const struct api_exchange *exchange, enum err code, struct slice detail,
                      uint32_t retry_after_s);
-/* A version as an event's id. Lent from `digits`. */
-enum { API_VERSION_DIGITS = 24 };
-struct slice api_version_text(uint64_t version, char digits[API_VERSION_DIGITS]);
 /* Begins an event stream; the rest goes through what follows. */
 void api_answer_stream(struct api *api, const struct api_exchange *exchange);
 /* Sends api->out; or one event, written into api->out. Returns: false when the reader is gone or too slow, or there was no room

@@ -19,6 +19,7 @@
 #include "net/json.h"
 #include "net/sse.h"
 #include "runtime/assert.h"
+#include "runtime/decimal.h"
 
 static const uint64_t second_ns = 1000000000;
 
@@ -199,12 +200,12 @@ static void begin_events(struct api *api, struct api_request *request)
 
 static void send_event(struct api *api, struct api_request *request, const struct conv_answer *answer)
 {
-    char digits[API_VERSION_DIGITS];
+    char digits[DECIMAL_DIGITS_MAX];
     begin_events(api, request);
     if (slice_has_text(answer->agent, "turn.completed") || slice_has_text(answer->agent, "turn.failed") ||
         slice_has_text(answer->agent, "turn.cancelled"))
         request->u.message.has_ended = true;
-    (void)api_stream_event(api, request, api_version_text(answer->version, digits), answer->agent, answer->body);
+    (void)api_stream_event(api, request, decimal_format(answer->version, digits), answer->agent, answer->body);
 }
 
 /* Without id: it is not journalled, so that nobody can resume after it. */

@@ -12,14 +12,15 @@
 #include "net/json.h"
 #include "net/sse.h"
 #include "runtime/assert.h"
+#include "runtime/decimal.h"
 
 enum { PAGE_EVENTS = 64, UNSENT_BYTES_MAX = 64 << 10 };
 
 static bool send_event(struct api *api, struct api_request *request, uint64_t version, struct slice type,
                        struct slice envelope)
 {
-    char digits[API_VERSION_DIGITS];
-    if (!api_stream_event(api, request, api_version_text(version, digits), type, envelope))
+    char digits[DECIMAL_DIGITS_MAX];
+    if (!api_stream_event(api, request, decimal_format(version, digits), type, envelope))
         return false;
     request->u.stream.after = version;
     return true;
