@@ -554,6 +554,85 @@ static void a_head_in_single_bytes_is_scanned_once(void **state)
     free(text);
 }
 
+/* ---- B5: what doubles, costs twice ---------------------------------------------------------------------------------------- */
+
+/* A head of `count` tiny fields; with a query of `count` tiny parameters; a body of `count` chunks of one byte. */
+static void write_fields(struct buffer *text, uint32_t count)
+{
+    buffer_append_text(text, GET);
+    for (uint32_t i = 1; i < count; i++)
+        buffer_append_format(text, "A%u:b\r\n", i);
+    buffer_append_text(text, "\r\n");
+}
+
+static void write_parameters(struct buffer *text, uint32_t count)
+{
+    buffer_append_text(text, "GET /p?");
+    for (uint32_t i = 0; i < count; i++)
+        buffer_append_text(text, "a&");
+    buffer_append_text(text, " HTTP/1.1\r\n" H "\r\n");
+}
+
+static void write_chunks(struct buffer *text, uint32_t count)
+{
+    buffer_append_text(text, CHUNKED);
+    for (uint32_t i = 0; i < count; i++)
+        buffer_append_text(text, "1\r\nx\r\n");
+    buffer_append_text(text, "0\r\n\r\n");
+}
+
+/* The least processor time of many runs: what disturbs a run only adds. */
+static uint64_t cost_ns(void (*write)(struct buffer *text, uint32_t count), uint32_t count)
+{
+    static const struct http1_limits wide = {
+        .head_bytes_max = 65535, .target_bytes_max = 65535, .body_bytes_max = 1 << 20};
+    struct buffer text;
+    buffer_init(&text, 1 << 20);
+    write(&text, count);
+    uint64_t least_ns = UINT64_MAX;
+    for (int run = 0; run < 60; run++) {
+        struct http1 parser;
+        size_t size = text.size, request_size;
+        char *input = malloc(size);
+        assert_non_null(input);
+        memcpy(input, text.data, size);
+        struct timespec began, ended;
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &began);
+        http1_init(&parser);
+        assert_int_equal(http1_run_step(&parser, &wide, input, &size, &request_size), HTTP1_DONE);
+        struct http_header headers[HTTP_HEADERS_MAX];
+        static char path[65536];
+        struct http_request request;
+        struct slice value;
+        http1_get_request(&parser, input, headers, path, &request);
+        assert_int_equal(http_request_query(&request, "limit", path, sizeof path, &value), ERR_NOT_FOUND);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended);
+        int64_t ns = (ended.tv_sec - began.tv_sec) * 1000000000 + ended.tv_nsec - began.tv_nsec;
+        least_ns = (uint64_t)ns < least_ns ? (uint64_t)ns : least_ns;
+        free(input);
+    }
+    buffer_deinit(&text);
+    return least_ns;
+}
+
+static void fields_parameters_and_chunks_cost_in_proportion(void **state)
+{
+    (void)state;
+    const struct {
+        void (*write)(struct buffer *text, uint32_t count);
+        uint32_t count;
+    } cases[] = {{write_fields, 50}, {write_parameters, 10000}, {write_chunks, 20000}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t once = 0, twice = 0;
+        int tries = 0;
+        do { /* a busy machine may spoil a comparison, not each of ten */
+            assert_true(tries++ < 10);
+            once = cost_ns(cases[i].write, cases[i].count);
+            twice = cost_ns(cases[i].write, 2 * cases[i].count);
+        } while (twice * 10 >= once * 22);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +649,7 @@ int main(void)
         cmocka_unit_test(keep_alive_follows_version_and_connection),
         cmocka_unit_test(continue_is_wanted_only_with_a_body_and_by_http_1_1),
         cmocka_unit_test(a_head_in_single_bytes_is_scanned_once),
+        cmocka_unit_test(fields_parameters_and_chunks_cost_in_proportion),
     };
     return cmocka_run_group_tests_name("http1", tests, NULL, NULL);
 }
