@@ -14,8 +14,6 @@
 
 #include "actors/api/api_input.h"
 #include "actors/api/api_internal.h"
-#include "actors/config/config.h"
-#include "actors/limits.h"
 #include "net/json.h"
 #include "net/sse.h"
 #include "runtime/assert.h"
@@ -310,26 +308,16 @@ static bool read_message(struct api *api, const struct api_call *call, struct co
     return true;
 }
 
-/* The customer first, so that what it is refused does not count against its tenant; who gives no name is known by the
- * conversation. Returns: false when it was refused and answered. */
+/* Returns: false when it was refused and answered. */
 static bool is_within_limits(struct api *api, const struct api_call *call, const struct conv_request *message)
 {
-    const struct config *config = api->services->config;
-    const struct slice customer = message->customer_id.size ? message->customer_id : call->parameters[0];
-    const uint64_t now_ns = worker_now_ns(api->worker);
+    const char *whose;
     uint64_t retry_after_ns = 0;
-    const char *whose = "the customer's limit of messages is used up";
-    bool is_within = limits_take(api->services->limits, LIMIT_CUSTOMER, api_tenant, customer, &config->limits.customer,
-                                 now_ns, &retry_after_ns);
-    if (is_within) {
-        whose = "the tenant's limit of messages is used up";
-        is_within = limits_take(api->services->limits, LIMIT_TENANT, api_tenant, (struct slice){0},
-                                &config->limits.tenant, now_ns, &retry_after_ns);
-    }
-    if (!is_within)
-        api_refuse_code(api, &call->exchange, ERR_LIMIT, slice_from_text(whose),
-                        (uint32_t)(retry_after_ns / second_ns) + 1);
-    return is_within;
+    if (message_is_within_limits(api->services, api_tenant, call->parameters[0], message->customer_id,
+                                 worker_now_ns(api->worker), &whose, &retry_after_ns))
+        return true;
+    api_refuse_code(api, &call->exchange, ERR_LIMIT, slice_from_text(whose), (uint32_t)(retry_after_ns / second_ns) + 1);
+    return false;
 }
 
 void api_handle_message(struct api *api, const struct api_call *call)

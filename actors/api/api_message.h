@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* api_message: the body of POST …/messages, read along one table that openapi.json is held against. */
+/* api_message: the body of POST …/messages and its headers, read for message_input. */
 #ifndef CIRANDA_ACTORS_API_API_MESSAGE_H
 #define CIRANDA_ACTORS_API_API_MESSAGE_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
+#include "actors/api/message_input.h"
 #include "actors/api/problem.h"
 #include "actors/protocol.h"
 #include "net/http_server.h"
 #include "runtime/buffer.h"
-
-struct message_field {
-    const char *name;
-    uint32_t size_max; /* bytes; 0: no string */
-    bool is_required;
-};
-extern const struct message_field message_fields[];
-extern const size_t message_field_count;
 
 /* Fills what the client says of *ret_message: texts, on_busy, payload_hash; slices are lent from the body, `room` and
  * `metadata`, both cleared first. Returns: false with *problem filled: 400 for what no client may send, 422 for a value out

@@ -77,12 +77,15 @@ struct trace_id trace_id_create(void)
     return trace;
 }
 
-struct trace_id trace_id_of_request(const struct http_request *request)
+struct trace_id trace_id_of(struct slice plain, struct slice traceparent)
 {
     struct trace_id trace;
-    if (take_plain(http_request_header(request, "X-Trace-Id"), &trace))
-        return trace;
-    if (take_traceparent(http_request_header(request, "traceparent"), &trace))
+    if (take_plain(plain, &trace) || take_traceparent(traceparent, &trace))
         return trace;
     return trace_id_create();
+}
+
+struct trace_id trace_id_of_request(const struct http_request *request)
+{
+    return trace_id_of(http_request_header(request, "X-Trace-Id"), http_request_header(request, "traceparent"));
 }

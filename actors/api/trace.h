@@ -17,7 +17,9 @@ static inline struct slice trace_id_slice(const struct trace_id *trace)
     return slice_of(trace->text, trace->size);
 }
 
-/* X-Trace-Id (1 to 64 of A-Z a-z 0-9 . _ -) before traceparent (W3C Trace Context, its trace-id) before a new one. */
+/* `plain` (1 to 64 of A-Z a-z 0-9 . _ -) before `traceparent` (W3C Trace Context, its trace-id) before a new one. */
+struct trace_id trace_id_of(struct slice plain, struct slice traceparent);
+/* Of the headers X-Trace-Id and traceparent. */
 struct trace_id trace_id_of_request(const struct http_request *request);
 struct trace_id trace_id_create(void); /* 32 hexadecimal digits, as W3C wants them */
 
