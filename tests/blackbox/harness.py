@@ -6,6 +6,7 @@ The build under test is $CIRANDA_BUILD (default build/release). Nothing here kno
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -126,6 +127,10 @@ class Client:
             after = answer.json["next"]
         return events
 
+    def metric(self, name):
+        """The value of a metric without labels. Gauges are a quarter of a second old."""
+        return float(re.search(rf"(?m)^ciranda_{name} (\S+)$", self.get("/metrics").body.decode()).group(1))
+
     def close(self):
         self.connection.close()
 
@@ -208,6 +213,7 @@ class ServerCase(unittest.TestCase):
         for program in self.servers:
             if program.process.poll() is None:
                 program.kill()
+            program.close()
 
     def path(self, *names):
         return os.path.join(self.folder.name, *names)
