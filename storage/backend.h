@@ -57,6 +57,7 @@ struct backend_type {
     enum err (*begin)(struct backend *backend);
     enum err (*commit)(struct backend *backend); /* OK: flushed */
     void (*rollback)(struct backend *backend);   /* also after a failed commit; no-op when nothing is open */
+    /* Offsets rise by one within a transaction. What fails may be told by a later call, the commit's at the latest. */
     enum err (*append)(struct backend *backend, const struct record *record);
     enum err (*put_head)(struct backend *backend, const struct record_head *head);
     enum err (*put_snapshot)(struct backend *backend, const struct record_snapshot *snapshot);
@@ -85,9 +86,9 @@ struct backend_type {
     enum err (*read_last)(struct backend *backend, uint64_t *ret_offset); /* of the newest record; 0: none */
     enum err (*read_head)(struct backend *backend, struct slice key, struct record_head *ret_head);
     enum err (*read_snapshot)(struct backend *backend, struct slice key, struct record_snapshot *ret_snapshot);
-    /* Cursors: one of each at a time. next: ERR_NOT_FOUND at the end. Records in offset order after `after_offset`; with
-     * `is_brief` without data (its column is not even read), for the scan at start. Heads in key order. */
-    enum err (*scan_start)(struct backend *backend, uint64_t after_offset, bool is_brief);
+    /* Cursors: one of each at a time. next: ERR_NOT_FOUND at the end. Records in offset order after `after_offset`, heads in key
+     * order. What is there but cannot be read is one record or head whose checksum does not hold. */
+    enum err (*scan_start)(struct backend *backend, uint64_t after_offset);
     enum err (*scan_next)(struct backend *backend, struct record *ret_record);
     enum err (*list_start)(struct backend *backend, const struct backend_list_query *query);
     enum err (*list_next)(struct backend *backend, struct record_head *ret_head);

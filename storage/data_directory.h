@@ -14,7 +14,7 @@
 
 #include "runtime/error.h"
 
-enum { DATA_DIRECTORY_FORMAT = 1 };
+enum { DATA_DIRECTORY_FORMAT = 2 };
 
 /* Zeroed is not valid; DATA_DIRECTORY_NONE is, and closed. Fields are private. */
 struct data_directory {

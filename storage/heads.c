@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* heads: see heads.h. A chained hash of entries that never move, from slabs. The hash is keyed with random numbers, since
- * clients choose conversation ids. Bound: an entry a key that was appended to since the sweep before the last began, at most
- * one and a half tail_records_max; 210 to 370 bytes each by the length of the key. */
+ * clients choose conversation ids. Bound: an entry a key that was appended to since the sweep before the last began, some
+ * 260,000 (HEADS_DIRTY_DUE in journal_writer.c); 210 to 370 bytes each by the length of the key. */
 #include "storage/heads.h"
 
 #include <pthread.h>

@@ -8,7 +8,7 @@
 #include "runtime/assert.h"
 #include "runtime/worker.h"
 
-enum { GROUP_COUNT_DEFAULT = 4096, TAIL_RECORDS_DEFAULT = 250000, TAIL_RECORDS_MIN = 16 };
+enum { GROUP_COUNT_DEFAULT = 4096, TAIL_RECORDS_DEFAULT = 1000000, TAIL_RECORDS_MIN = 16 };
 
 static const struct backend_type *const backends[] = {&sqlite_backend_type};
 
@@ -273,6 +273,7 @@ void journal_get_stats(const struct journal *journal, struct journal_stats *ret_
         .appends = atomic_load_relaxed(&counters->appends),
         .groups = atomic_load_relaxed(&counters->groups),
         .flushes = atomic_load_relaxed(&counters->flushes),
+        .heads = atomic_load_relaxed(&counters->heads),
         .bytes = atomic_load_relaxed(&counters->bytes),
         .full = atomic_load_relaxed(&counters->full),
         .stale = atomic_load_relaxed(&counters->stale),

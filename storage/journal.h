@@ -204,7 +204,7 @@ struct journal_options {
     const char *backend;       /* "sqlite" */
     const char *vfs;           /* SQLite VFS name; NULL: the system's. The simulation passes its own */
     uint32_t group_count_max;  /* appends a commit; 0: 4096 */
-    uint32_t tail_records_max; /* records that a start may have to scan; 0: 250000 */
+    uint32_t tail_records_max; /* records that a start may have to scan; 0: 1000000 */
     /* Thread: the writer's, once, on the first failed write or flush (J4): say why and stop the process. */
     void (*on_failed)(void *context, const struct error *error);
     void *on_failed_context;
@@ -236,7 +236,7 @@ bool journal_write_step(struct journal *journal);
 bool journal_read_step(struct journal *journal);
 
 struct journal_stats {
-    uint64_t appends, groups, flushes, bytes, full, stale, loads, reads, corrupt;
+    uint64_t appends, groups, flushes, heads /* rows of heads written */, bytes, full, stale, loads, reads, corrupt;
     uint64_t last_offset, heads_offset;
     uint32_t queued, group_last;
     uint64_t flush_ns_last, flush_ns_max, commit_ns_total;

@@ -42,7 +42,8 @@ struct writer {
     struct msg_list queue;
     struct msg_list lists; /* wait until the heads are written up to lists_floor */
     uint64_t lists_floor;
-    uint64_t group; /* number of the present one, from 1 */
+    uint64_t tail_bytes; /* of records behind the floor of the last sweep that began */
+    uint64_t group;      /* number of the present one, from 1 */
     struct group_item *items;
     struct answers answers;
 };
@@ -55,10 +56,10 @@ struct reader {
 
 /* One thread writes each, any reads. */
 struct journal_counters {
-    ATOMIC(uint64_t) appends, groups, flushes, bytes, full, stale, corrupt_writer;      /* writer */
-    ATOMIC(uint64_t) last_offset, heads_offset, flush_ns_last, flush_ns_max, commit_ns; /* writer */
-    ATOMIC(uint32_t) queued, group_last;                                                /* writer */
-    ATOMIC(uint64_t) loads, reads, corrupt_reader;                                      /* reader */
+    ATOMIC(uint64_t) appends, groups, flushes, heads, bytes, full, stale, corrupt_writer; /* writer */
+    ATOMIC(uint64_t) last_offset, heads_offset, flush_ns_last, flush_ns_max, commit_ns;   /* writer */
+    ATOMIC(uint32_t) queued, group_last;                                                  /* writer */
+    ATOMIC(uint64_t) loads, reads, corrupt_reader;                                        /* reader */
 };
 
 struct journal {

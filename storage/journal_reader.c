@@ -349,7 +349,7 @@ static enum err serve_scan(struct journal *journal, struct journal_scan *scan)
                                                                  : scan->item_count_max;
     uint64_t damaged_offset = 0;
     struct record record;
-    enum err err = journal->type->scan_start(journal->backend, scan->after_offset, false);
+    enum err err = journal->type->scan_start(journal->backend, scan->after_offset);
     while (err == OK && count < count_max && reader->bytes.size < READ_BYTES_MAX &&
            (err = journal->type->scan_next(journal->backend, &record)) == OK) {
         if (record.crc != record_crc(&record)) {

@@ -23,6 +23,10 @@
 
 enum {
     GROUP_BYTES_MAX = 8 << 20,
+    /* A sweep is due also with this many bytes of records behind the last one's floor, since a start reads them, and with this
+     * many heads in memory, since they cost some 25 MB. Half as much of either may come on top while it runs. */
+    TAIL_BYTES_DUE = 256 << 20,
+    HEADS_DIRTY_DUE = 1 << 17,
     SWEEP_HEADS_MIN = 64,    /* heads a transaction while a sweep is under way: costs 0.1 ms beside a flush of some 0.3 */
     SWEEP_HEADS_IDLE = 1024, /* when nobody waits for it */
 };
@@ -122,15 +126,19 @@ static enum err enter_head(struct journal *journal, struct slice key, struct hea
  * record, and what a start has to scan only grows with the records of groups. */
 static bool sweep_is_due(const struct journal *journal)
 {
-    return journal->writer.lists.first || tail_records(journal) >= journal->tail_records_max / 2;
+    return journal->writer.lists.first || tail_records(journal) >= journal->tail_records_max / 2 ||
+           journal->writer.tail_bytes >= TAIL_BYTES_DUE || heads_dirty_count(journal->heads) >= HEADS_DIRTY_DUE;
 }
 
 /* Between transactions. Without memory there is no sweep for now: it is due again with the next group. */
 static void begin_sweep_when_due(struct journal *journal)
 {
-    if (!heads_sweep_is_active(journal->heads) && sweep_is_due(journal) &&
-        heads_sweep_start(journal->heads, last_offset(journal)) != OK)
+    if (heads_sweep_is_active(journal->heads) || !sweep_is_due(journal))
+        return;
+    if (heads_sweep_start(journal->heads, last_offset(journal)) != OK)
         LOG(LOG_WARN, "journal_sweep_postponed", LOG_ERR(ERR_NO_MEMORY));
+    else
+        journal->writer.tail_bytes = 0;
 }
 
 /* Within a transaction: the next `count_max` heads of a sweep, and the mark with the last of them. */
@@ -156,6 +164,7 @@ static enum err sweep_write(struct journal *journal, uint32_t count_max, uint32_
 static void sweep_written(struct journal *journal, uint32_t count)
 {
     heads_sweep_advance(journal->heads, count);
+    counter_add(COUNTER(journal, heads), count);
     if (!heads_sweep_is_active(journal->heads))
         atomic_store_relaxed(COUNTER(journal, heads_offset), heads_sweep_floor(journal->heads));
 }
@@ -402,6 +411,7 @@ static void publish_heads(struct journal *journal, uint32_t count)
         bytes += append->data.size;
     }
     heads_unlock(journal->heads);
+    journal->writer.tail_bytes += bytes;
     counter_add(COUNTER(journal, bytes), bytes);
 }
 
@@ -620,10 +630,11 @@ static enum err recover_tail(struct journal *journal, uint64_t *ret_record_count
     if (err == OK || err == ERR_NOT_FOUND)
         err = type->read_last(journal->backend, &newest_offset);
     if (err == OK)
-        err = type->scan_start(journal->backend, heads_offset, true);
+        err = type->scan_start(journal->backend, heads_offset);
     struct record record;
     while (err == OK && (err = type->scan_next(journal->backend, &record)) == OK) {
         err = recover_record(journal, &record);
+        journal->writer.tail_bytes += record.data.size;
         (*ret_record_count)++;
     }
     used_offset = used_offset > heads_offset ? used_offset : heads_offset;

@@ -5,6 +5,7 @@
 #include <isa-l/crc.h>
 
 #include "runtime/assert.h"
+#include "storage/chain.h"
 
 static uint32_t crc_bytes(uint32_t crc, const void *data, size_t size)
 {
@@ -101,4 +102,33 @@ bool summary_decode(struct slice bytes, struct journal_summary *ret_summary)
     memcpy(summary.owner, at, (size_t)(end - at));
     *ret_summary = summary;
     return true;
+}
+
+size_t record_head_encode(const struct record_head *head, uint8_t *ret_bytes)
+{
+    size_t size = 0;
+    for (; size < sizeof head->crc; size++)
+        ret_bytes[size] = (uint8_t)(head->crc >> (8 * size));
+    size += varint_encode(head->offset, ret_bytes + size);
+    size += varint_encode(head->version, ret_bytes + size);
+    size += varint_encode(head->record_count, ret_bytes + size);
+    return size + summary_encode(&head->summary, ret_bytes + size);
+}
+
+struct record_head record_head_decode(struct slice key, struct slice bytes)
+{
+    struct record_head head = {.key = key}, damaged = {.key = key};
+    damaged.crc = ~record_head_crc(&damaged);
+    const uint8_t *at = (const uint8_t *)bytes.data, *end = at + bytes.size;
+    uint64_t record_count;
+    if (bytes.size < sizeof head.crc)
+        return damaged;
+    for (size_t i = 0; i < sizeof head.crc; i++)
+        head.crc |= (uint32_t)*at++ << (8 * i);
+    if (!varint_decode(&at, end, &head.offset) || !varint_decode(&at, end, &head.version) ||
+        !varint_decode(&at, end, &record_count) || record_count > CHAIN_RECORDS_MAX ||
+        !summary_decode(slice_of((const char *)at, (size_t)(end - at)), &head.summary))
+        return damaged;
+    head.record_count = (uint32_t)record_count;
+    return head;
 }

@@ -11,7 +11,10 @@
 #include "storage/journal.h"
 #include "storage/varint.h"
 
-enum { SUMMARY_BYTES_MAX = 2 + 3 * VARINT_BYTES_MAX + JOURNAL_OWNER_BYTES_MAX };
+enum {
+    SUMMARY_BYTES_MAX = 2 + 3 * VARINT_BYTES_MAX + JOURNAL_OWNER_BYTES_MAX,
+    RECORD_HEAD_BYTES_MAX = 4 + 3 * VARINT_BYTES_MAX + SUMMARY_BYTES_MAX,
+};
 
 /* A row of the journal. Slices are borrowed. */
 struct record {
@@ -50,6 +53,11 @@ static inline uint64_t record_last_version(const struct record *record)
 {
     return record->first_version + record->event_count - 1;
 }
+
+/* A head without its key, its checksum first. Returns: bytes written, at most RECORD_HEAD_BYTES_MAX. */
+size_t record_head_encode(const struct record_head *head, uint8_t *ret_bytes);
+/* `key` is that of the row. Bytes that are no head give one whose checksum does not hold. */
+struct record_head record_head_decode(struct slice key, struct slice bytes);
 
 /* Returns: bytes written, at most SUMMARY_BYTES_MAX. */
 size_t summary_encode(const struct journal_summary *summary, uint8_t *ret_bytes);

@@ -15,10 +15,12 @@
 #include <stdlib.h>
 
 #include "runtime/assert.h"
+#include "runtime/buffer.h"
 #include "storage/backend.h"
+#include "storage/segment.h"
 
 enum {
-    FORMAT = 1,                  /* PRAGMA user_version */
+    FORMAT = 2,                  /* PRAGMA user_version */
     APPLICATION_ID = 0x43697244, /* "CirD" */
     PAGE_BYTES = 4096,
     /* A checkpoint is due at this many pages of WAL, and when there is time at the smaller number: the first bounds the
@@ -31,38 +33,33 @@ enum {
      * commit waits as long. */
     CHECKPOINT_BUSY_MS_MAX = 20,
     BUSY_MS_MAX = 5000,
+    ROW_BYTES_MAX = JOURNAL_RECORD_BYTES_MAX + (1 << 16), /* of the largest record with all that stands beside it */
 };
 
 #define SQL_SCHEMA                                                                                                       \
-    "CREATE TABLE journal("                                                                                              \
-    "offset INTEGER PRIMARY KEY, key BLOB NOT NULL, number INTEGER NOT NULL, first_version INTEGER NOT NULL, "           \
-    "event_count INTEGER NOT NULL, summary BLOB NOT NULL, back BLOB NOT NULL, crc INTEGER NOT NULL, data BLOB NOT "      \
-    "NULL);"                                                                                                             \
-    "CREATE TABLE heads("                                                                                                \
-    "key BLOB PRIMARY KEY, offset INTEGER NOT NULL, version INTEGER NOT NULL, record_count INTEGER NOT NULL, "           \
-    "status INTEGER NOT NULL, is_open INTEGER NOT NULL, owner TEXT NOT NULL, messages INTEGER NOT NULL, "                \
-    "created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;"                     \
+    "CREATE TABLE journal(offset INTEGER PRIMARY KEY, records BLOB NOT NULL);"                                           \
+    "CREATE TABLE heads(key BLOB PRIMARY KEY, head BLOB NOT NULL) WITHOUT ROWID;"                                        \
     "CREATE TABLE snapshots("                                                                                            \
     "key BLOB PRIMARY KEY, version INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;"           \
     "CREATE TABLE marks(mark INTEGER PRIMARY KEY, offset INTEGER NOT NULL);"
 
-#define SQL_RECORD_COLUMNS "offset, key, number, first_version, event_count, summary, back, crc"
-#define SQL_HEAD_COLUMNS                                                                                                 \
-    "key, offset, version, record_count, status, is_open, owner, messages, created_ms, updated_ms, crc"
+/* The row of a record is the last that begins at or before it. */
+#define SQL_ROW_OF "SELECT offset, records FROM journal WHERE offset <= ?1 ORDER BY offset DESC LIMIT 1"
 
 /* One list, so that the enum, the text and the side of a statement cannot drift apart. */
 #define WRITE_STATEMENTS(X)                                                                                              \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                          \
     X(COMMIT, "COMMIT")                                                                                                  \
     X(ROLLBACK, "ROLLBACK")                                                                                              \
-    X(APPEND, "INSERT INTO journal(" SQL_RECORD_COLUMNS ", data) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")            \
-    X(PUT_HEAD, "REPLACE INTO heads(" SQL_HEAD_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")         \
+    X(PUT_ROW, "INSERT INTO journal(offset, records) VALUES(?1, ?2)")                                                    \
+    X(PUT_HEAD, "REPLACE INTO heads(key, head) VALUES(?1, ?2)")                                                          \
     X(PUT_SNAPSHOT, "REPLACE INTO snapshots(key, version, crc, data) VALUES(?1, ?2, ?3, ?4)")                            \
     X(PUT_MARK, "REPLACE INTO marks(mark, offset) VALUES(?1, ?2)")                                                       \
-    X(FIND_HEAD, "SELECT " SQL_HEAD_COLUMNS " FROM heads WHERE key = ?1")                                                \
-    X(FIND_RECORD, "SELECT " SQL_RECORD_COLUMNS ", data FROM journal WHERE offset = ?1")                                 \
-    X(ERASE_RECORD, "DELETE FROM journal WHERE offset = ?1")                                                             \
-    X(ERASE_RECORDS_OF, "DELETE FROM journal WHERE key = ?1")                                                            \
+    X(FIND_HEAD, "SELECT key, head FROM heads WHERE key = ?1")                                                           \
+    X(FIND_ROW, SQL_ROW_OF)                                                                                              \
+    X(FIND_ROW_FROM, "SELECT offset, records FROM journal WHERE offset >= ?1 ORDER BY offset LIMIT 1")                   \
+    X(UPDATE_ROW, "UPDATE journal SET records = ?2 WHERE offset = ?1")                                                   \
+    X(ERASE_ROW, "DELETE FROM journal WHERE offset = ?1")                                                                \
     X(ERASE_HEAD, "DELETE FROM heads WHERE key = ?1")                                                                    \
     X(ERASE_SNAPSHOT, "DELETE FROM snapshots WHERE key = ?1")
 
@@ -70,15 +67,14 @@ enum {
     X(READ_BEGIN, "BEGIN")                                                                                               \
     X(READ_END, "COMMIT")                                                                                                \
     X(READ_MARK, "SELECT offset FROM marks WHERE mark = ?1")                                                             \
-    X(READ_RECORD, "SELECT " SQL_RECORD_COLUMNS ", data FROM journal WHERE offset = ?1")                                 \
-    X(READ_LAST, "SELECT max(offset) FROM journal")                                                                      \
-    X(READ_HEAD, "SELECT " SQL_HEAD_COLUMNS " FROM heads WHERE key = ?1")                                                \
+    X(READ_ROW, SQL_ROW_OF)                                                                                              \
+    X(READ_HEAD, "SELECT key, head FROM heads WHERE key = ?1")                                                           \
     X(READ_SNAPSHOT, "SELECT key, version, crc, data FROM snapshots WHERE key = ?1")                                     \
-    X(SCAN, "SELECT " SQL_RECORD_COLUMNS ", data FROM journal WHERE offset > ?1 ORDER BY offset")                        \
-    X(SCAN_BRIEF, "SELECT " SQL_RECORD_COLUMNS " FROM journal WHERE offset > ?1 ORDER BY offset")                        \
+    /* From the row on that has offset ?1, if any has. */                                                                \
+    X(SCAN, "SELECT offset, records FROM journal "                                                                       \
+            "WHERE offset >= coalesce((SELECT max(offset) FROM journal WHERE offset <= ?1), 0) ORDER BY offset")         \
     /* ?1 lower bound, itself included when ?2; ?3 upper bound, itself not */                                            \
-    X(LIST, "SELECT " SQL_HEAD_COLUMNS " FROM heads WHERE key >= ?1 AND (?2 OR key > ?1) AND key < ?3 "                  \
-            "AND (?4 < 0 OR status = ?4) AND (?5 = '' OR owner = ?5) AND (NOT ?6 OR is_open) ORDER BY key")
+    X(LIST, "SELECT key, head FROM heads WHERE key >= ?1 AND (?2 OR key > ?1) AND key < ?3 ORDER BY key")
 
 enum statement {
 #define X(name, text) STATEMENT_##name,
@@ -98,10 +94,16 @@ _Static_assert(sizeof statement_texts / sizeof statement_texts[0] == STATEMENT_C
 struct backend {
     sqlite3 *writer, *reader;
     sqlite3_stmt *statements[STATEMENT_COUNT];
+    struct buffer segment;   /* records of the transaction that are not in the table yet */
+    uint64_t segment_offset; /* of its first */
+    uint32_t segment_count;
+    struct buffer copy;       /* of a row that is erased from */
+    struct segment_walk scan; /* of the row that STATEMENT_SCAN stands on */
+    uint64_t scan_after;
+    struct backend_list_query list;
     int wal_frames;      /* pages in the WAL after the last commit */
     int wal_frames_seen; /* of them, there when a checkpoint was last tried */
-    enum statement scan;
-    bool is_failed; /* a write or flush failed: no checkpoint any more, not even on close */
+    bool is_failed;      /* a write or flush failed: no checkpoint any more, not even on close */
 };
 
 /* F13: each code on its own, none by accident. `rc` is an extended code. */
@@ -165,41 +167,15 @@ static uint64_t column_u64(sqlite3_stmt *stmt, int index)
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------- */
 
-static void column_record(sqlite3_stmt *stmt, bool is_brief, struct record *ret_record)
+static struct record_head column_head(sqlite3_stmt *stmt)
 {
-    *ret_record = (struct record){
-        .offset = column_u64(stmt, 0),
-        .key = column_slice(stmt, 1),
-        .number = (uint32_t)column_u64(stmt, 2),
-        .first_version = column_u64(stmt, 3),
-        .event_count = (uint32_t)column_u64(stmt, 4),
-        .summary = column_slice(stmt, 5),
-        .back = column_slice(stmt, 6),
-        .crc = (uint32_t)column_u64(stmt, 7),
-        .data = is_brief ? slice_of(NULL, 0) : column_slice(stmt, 8),
-    };
+    return record_head_decode(column_slice(stmt, 0), column_slice(stmt, 1));
 }
 
-static void column_head(sqlite3_stmt *stmt, struct record_head *ret_head)
+/* The walk over the records of the row that `stmt` stands on. */
+static struct segment_walk column_segment(sqlite3_stmt *stmt)
 {
-    struct slice owner = column_slice(stmt, 6);
-    *ret_head = (struct record_head){
-        .key = column_slice(stmt, 0),
-        .offset = column_u64(stmt, 1),
-        .version = column_u64(stmt, 2),
-        .record_count = (uint32_t)column_u64(stmt, 3),
-        .summary = {.status = (uint8_t)column_u64(stmt, 4),
-                    .is_open = column_u64(stmt, 5) != 0,
-                    .messages = (uint32_t)column_u64(stmt, 7),
-                    .created_ms = column_u64(stmt, 8),
-                    .updated_ms = column_u64(stmt, 9)},
-        .crc = (uint32_t)column_u64(stmt, 10),
-    };
-    /* A longer one is damage, which the checksum tells. */
-    if (owner.size > JOURNAL_OWNER_BYTES_MAX)
-        owner.size = JOURNAL_OWNER_BYTES_MAX;
-    if (owner.size)
-        memcpy(ret_head->summary.owner, owner.data, owner.size);
+    return segment_begin(column_u64(stmt, 0), column_slice(stmt, 1));
 }
 
 /* Steps a cursor. Returns: OK with a row, ERR_NOT_FOUND at the end (then it is reset). */
@@ -362,6 +338,8 @@ static void sqlite_close(struct backend *backend, bool is_clean)
     if (backend->writer && (!is_clean || backend->is_failed))
         (void)sqlite3_db_config(backend->writer, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_close(backend->writer);
+    buffer_deinit(&backend->segment);
+    buffer_deinit(&backend->copy);
     free(backend);
 }
 
@@ -373,6 +351,8 @@ static enum err sqlite_open(const struct backend_options *options, struct backen
     struct backend *backend = calloc(1, sizeof *backend);
     if (!backend)
         return error_set(error, ERR_NO_MEMORY, "out of memory");
+    buffer_init(&backend->segment, ROW_BYTES_MAX);
+    buffer_init(&backend->copy, ROW_BYTES_MAX);
     enum err err;
     if ((err = open_writer(backend, path, options->vfs, error)) != OK ||
         (err = open_reader(backend, path, options->vfs, error)) != OK ||
@@ -396,14 +376,43 @@ static enum err sqlite_begin(struct backend *backend)
 static void reset_finds(struct backend *backend)
 {
     sqlite3_reset(backend->statements[STATEMENT_FIND_HEAD]);
-    sqlite3_reset(backend->statements[STATEMENT_FIND_RECORD]);
+    sqlite3_reset(backend->statements[STATEMENT_FIND_ROW]);
+    sqlite3_reset(backend->statements[STATEMENT_FIND_ROW_FROM]);
+}
+
+static void clear_segment(struct backend *backend)
+{
+    buffer_clear(&backend->segment);
+    backend->segment_count = 0;
+}
+
+static enum err put_row(struct backend *backend, enum statement which, uint64_t offset, struct slice records)
+{
+    sqlite3_stmt *stmt = backend->statements[which];
+    bind_u64(stmt, 1, offset);
+    bind_slice(stmt, 2, records);
+    return run(backend, which);
+}
+
+static enum err write_segment(struct backend *backend)
+{
+    if (backend->segment_count == 0)
+        return OK;
+    enum err err = backend->segment.is_overflow
+                       ? ERR_NO_MEMORY
+                       : put_row(backend, STATEMENT_PUT_ROW, backend->segment_offset, buffer_slice(&backend->segment));
+    clear_segment(backend);
+    return err;
 }
 
 static enum err sqlite_commit(struct backend *backend)
 {
     ASSERT(!backend->is_failed); /* J4: no commit after the first failed one */
     reset_finds(backend);
-    enum err err = run(backend, STATEMENT_COMMIT);
+    enum err err = write_segment(backend);
+    if (err != OK)
+        return err;
+    err = run(backend, STATEMENT_COMMIT);
     /* FULL comes from a write, before the page that makes the commit valid is whole; out of memory may come after that page
      * was flushed, when SQLite extends its index of the WAL: rolled back here, there again after a crash. */
     return err == ERR_NO_MEMORY ? note(backend, ERR_STORAGE_FAILED) : err;
@@ -412,6 +421,7 @@ static enum err sqlite_commit(struct backend *backend)
 static void sqlite_rollback(struct backend *backend)
 {
     reset_finds(backend);
+    clear_segment(backend);
     /* SQLite rolls back by itself on some errors. In WAL mode a rollback only forgets: it cannot fail on the disk. */
     if (!sqlite3_get_autocommit(backend->writer)) {
         sqlite3_stmt *stmt = backend->statements[STATEMENT_ROLLBACK];
@@ -422,35 +432,23 @@ static void sqlite_rollback(struct backend *backend)
 
 static enum err sqlite_append(struct backend *backend, const struct record *record)
 {
-    sqlite3_stmt *stmt = backend->statements[STATEMENT_APPEND];
-    bind_u64(stmt, 1, record->offset);
-    bind_slice(stmt, 2, record->key);
-    bind_u64(stmt, 3, record->number);
-    bind_u64(stmt, 4, record->first_version);
-    bind_u64(stmt, 5, record->event_count);
-    bind_slice(stmt, 6, record->summary);
-    bind_slice(stmt, 7, record->back);
-    bind_u64(stmt, 8, record->crc);
-    bind_slice(stmt, 9, record->data);
-    return run(backend, STATEMENT_APPEND);
+    enum err err = OK;
+    if (!segment_has_room(backend->segment.size, record) && (err = write_segment(backend)) != OK)
+        return err;
+    if (backend->segment_count == 0)
+        backend->segment_offset = record->offset;
+    ASSERT(record->offset == backend->segment_offset + backend->segment_count);
+    backend->segment_count++;
+    segment_append(&backend->segment, record);
+    return OK;
 }
 
 static enum err sqlite_put_head(struct backend *backend, const struct record_head *head)
 {
+    uint8_t bytes[RECORD_HEAD_BYTES_MAX];
     sqlite3_stmt *stmt = backend->statements[STATEMENT_PUT_HEAD];
-    const struct journal_summary *summary = &head->summary;
     bind_slice(stmt, 1, head->key);
-    bind_u64(stmt, 2, head->offset);
-    bind_u64(stmt, 3, head->version);
-    bind_u64(stmt, 4, head->record_count);
-    bind_u64(stmt, 5, summary->status);
-    bind_u64(stmt, 6, summary->is_open);
-    (void)sqlite3_bind_text(stmt, 7, summary->owner, (int)strnlen(summary->owner, JOURNAL_OWNER_BYTES_MAX),
-                            SQLITE_STATIC);
-    bind_u64(stmt, 8, summary->messages);
-    bind_u64(stmt, 9, summary->created_ms);
-    bind_u64(stmt, 10, summary->updated_ms);
-    bind_u64(stmt, 11, head->crc);
+    bind_slice(stmt, 2, slice_of((const char *)bytes, record_head_encode(head, bytes)));
     return run(backend, STATEMENT_PUT_HEAD);
 }
 
@@ -482,21 +480,37 @@ static enum err seek_head(struct backend *backend, enum statement which, struct 
     bind_slice(stmt, 1, key);
     enum err err = next_row(stmt);
     if (err == OK)
-        column_head(stmt, ret_head);
+        *ret_head = column_head(stmt);
     return err;
 }
 
-static enum err seek_record(struct backend *backend, enum statement which, uint64_t offset, struct record *ret_record)
+static enum err seek_row(struct backend *backend, enum statement which, uint64_t offset)
 {
-    if (offset > INT64_MAX) /* out of a damaged row */
+    if (offset > INT64_MAX) /* out of a damaged record */
         return ERR_NOT_FOUND;
     sqlite3_stmt *stmt = backend->statements[which];
     sqlite3_reset(stmt);
     bind_u64(stmt, 1, offset);
-    enum err err = next_row(stmt);
-    if (err == OK)
-        column_record(stmt, false, ret_record);
-    return err;
+    return next_row(stmt);
+}
+
+/* The record at `offset` of a segment. What cannot be read or was erased is not found. */
+static enum err walk_to(struct segment_walk *walk, uint64_t offset, struct record *ret_record)
+{
+    do {
+        if (segment_next(walk, ret_record) != OK)
+            return ERR_NOT_FOUND;
+    } while (walk->offset < offset);
+    return ret_record->number > 0 ? OK : ERR_NOT_FOUND;
+}
+
+static enum err seek_record(struct backend *backend, enum statement which, uint64_t offset, struct record *ret_record)
+{
+    enum err err = seek_row(backend, which, offset);
+    if (err != OK)
+        return err;
+    struct segment_walk walk = column_segment(backend->statements[which]);
+    return walk_to(&walk, offset, ret_record);
 }
 
 static enum err sqlite_find_head(struct backend *backend, struct slice key, struct record_head *ret_head)
@@ -506,15 +520,66 @@ static enum err sqlite_find_head(struct backend *backend, struct slice key, stru
 
 static enum err sqlite_find_record(struct backend *backend, uint64_t offset, struct record *ret_record)
 {
-    return seek_record(backend, STATEMENT_FIND_RECORD, offset, ret_record);
+    return seek_record(backend, STATEMENT_FIND_ROW, offset, ret_record);
 }
 
 /* ---- erasure and write-back -------------------------------------------------------------------------------------------- */
 
+/* A row that can be written to: a copy, walked. */
+static enum err copy_row(struct backend *backend, enum statement which, uint64_t offset, uint64_t *ret_row_offset)
+{
+    enum err err = seek_row(backend, which, offset);
+    if (err != OK)
+        return err;
+    sqlite3_stmt *stmt = backend->statements[which];
+    *ret_row_offset = column_u64(stmt, 0);
+    buffer_clear(&backend->copy);
+    buffer_append_slice(&backend->copy, column_slice(stmt, 1));
+    sqlite3_reset(stmt);
+    return backend->copy.is_overflow ? ERR_NO_MEMORY : OK;
+}
+
+static enum err put_copy(struct backend *backend, uint64_t row_offset)
+{
+    struct slice records = buffer_slice(&backend->copy);
+    if (segment_is_alive(records))
+        return put_row(backend, STATEMENT_UPDATE_ROW, row_offset, records);
+    bind_u64(backend->statements[STATEMENT_ERASE_ROW], 1, row_offset);
+    return run(backend, STATEMENT_ERASE_ROW);
+}
+
 static enum err sqlite_erase_record(struct backend *backend, uint64_t offset)
 {
-    bind_u64(backend->statements[STATEMENT_ERASE_RECORD], 1, offset);
-    return run(backend, STATEMENT_ERASE_RECORD);
+    uint64_t row_offset;
+    struct record record;
+    enum err err = copy_row(backend, STATEMENT_FIND_ROW, offset, &row_offset);
+    if (err != OK)
+        return err == ERR_NOT_FOUND ? OK : err;
+    struct segment_walk walk = segment_begin(row_offset, buffer_slice(&backend->copy));
+    if (walk_to(&walk, offset, &record) != OK)
+        return OK;
+    segment_erase(&walk);
+    return put_copy(backend, row_offset);
+}
+
+/* Of the row in `copy`. What cannot be read and has the key's bytes in it goes too. Returns: whether there were any. */
+static bool erase_in_copy(struct backend *backend, uint64_t row_offset, struct slice key)
+{
+    struct segment_walk walk = segment_begin(row_offset, buffer_slice(&backend->copy));
+    struct record record;
+    enum err err;
+    bool has_any = false;
+    while ((err = segment_next(&walk, &record)) == OK) {
+        if (record.number == 0 || !slice_is_equal(record.key, key))
+            continue;
+        segment_erase(&walk);
+        has_any = true;
+    }
+    if (err == ERR_STORAGE_CORRUPT && memmem(walk.record, (size_t)(walk.at - walk.record), key.data, key.size)) {
+        segment_erase(&walk);
+        has_any = true;
+    }
+    return has_any;
 }
 
 static enum err erase_by_key(struct backend *backend, enum statement which, struct slice key)
@@ -525,7 +590,13 @@ static enum err erase_by_key(struct backend *backend, enum statement which, stru
 
 static enum err sqlite_erase_records_of(struct backend *backend, struct slice key)
 {
-    return erase_by_key(backend, STATEMENT_ERASE_RECORDS_OF, key);
+    enum err err;
+    uint64_t row_offset;
+    for (uint64_t from = 0; (err = copy_row(backend, STATEMENT_FIND_ROW_FROM, from, &row_offset)) == OK;
+         from = row_offset + 1)
+        if (erase_in_copy(backend, row_offset, key) && (err = put_copy(backend, row_offset)) != OK)
+            break;
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 static enum err sqlite_erase_head(struct backend *backend, struct slice key)
@@ -601,17 +672,21 @@ static enum err sqlite_read_mark(struct backend *backend, enum backend_mark mark
 
 static enum err sqlite_read_record(struct backend *backend, uint64_t offset, struct record *ret_record)
 {
-    return seek_record(backend, STATEMENT_READ_RECORD, offset, ret_record);
+    return seek_record(backend, STATEMENT_READ_ROW, offset, ret_record);
 }
 
 static enum err sqlite_read_last(struct backend *backend, uint64_t *ret_offset)
 {
-    sqlite3_stmt *stmt = backend->statements[STATEMENT_READ_LAST];
-    sqlite3_reset(stmt);
-    enum err err = next_row(stmt); /* an aggregate always has a row: NULL reads as 0 */
-    if (err == OK)
-        *ret_offset = column_u64(stmt, 0);
-    return err;
+    enum err err = seek_row(backend, STATEMENT_READ_ROW, INT64_MAX);
+    if (err != OK)
+        return err;
+    struct segment_walk walk = column_segment(backend->statements[STATEMENT_READ_ROW]);
+    struct record record;
+    while ((err = segment_next(&walk, &record)) == OK)
+        ;
+    /* How many there were in what cannot be read: not more than it has bytes. */
+    *ret_offset = walk.offset + (err == ERR_STORAGE_CORRUPT ? (uint64_t)(walk.at - walk.record) : 0);
+    return OK;
 }
 
 static enum err sqlite_read_head(struct backend *backend, struct slice key, struct record_head *ret_head)
@@ -633,22 +708,37 @@ static enum err sqlite_read_snapshot(struct backend *backend, struct slice key, 
     return err;
 }
 
-static enum err sqlite_scan_start(struct backend *backend, uint64_t after_offset, bool is_brief)
+static enum err sqlite_scan_start(struct backend *backend, uint64_t after_offset)
 {
-    backend->scan = is_brief ? STATEMENT_SCAN_BRIEF : STATEMENT_SCAN;
-    sqlite3_stmt *stmt = backend->statements[backend->scan];
+    sqlite3_stmt *stmt = backend->statements[STATEMENT_SCAN];
     sqlite3_reset(stmt);
-    bind_u64(stmt, 1, after_offset > INT64_MAX ? INT64_MAX : after_offset);
+    backend->scan_after = after_offset > INT64_MAX - 1 ? INT64_MAX - 1 : after_offset;
+    backend->scan = segment_begin(1, slice_of("", 0));
+    bind_u64(stmt, 1, backend->scan_after + 1);
     return OK;
 }
 
 static enum err sqlite_scan_next(struct backend *backend, struct record *ret_record)
 {
-    sqlite3_stmt *stmt = backend->statements[backend->scan];
-    enum err err = next_row(stmt);
-    if (err == OK)
-        column_record(stmt, backend->scan == STATEMENT_SCAN_BRIEF, ret_record);
-    return err;
+    sqlite3_stmt *stmt = backend->statements[STATEMENT_SCAN];
+    for (;;) {
+        enum err err = segment_next(&backend->scan, ret_record);
+        if (err == ERR_NOT_FOUND) {
+            if ((err = next_row(stmt)) != OK)
+                return err;
+            backend->scan = column_segment(stmt);
+            continue;
+        }
+        if (backend->scan.offset <= backend->scan_after)
+            continue;
+        if (err == ERR_STORAGE_CORRUPT) {
+            *ret_record = (struct record){.offset = backend->scan.offset};
+            ret_record->crc = ~record_crc(ret_record);
+            return OK;
+        }
+        if (ret_record->number > 0)
+            return OK;
+    }
 }
 
 static int compare_slices(struct slice a, struct slice b)
@@ -662,6 +752,7 @@ static enum err sqlite_list_start(struct backend *backend, const struct backend_
 {
     sqlite3_stmt *stmt = backend->statements[STATEMENT_LIST];
     sqlite3_reset(stmt);
+    backend->list = *query;
     bool is_within = query->after_key.size > 0 && compare_slices(query->after_key, query->prefix) >= 0;
     struct slice lower = is_within ? query->after_key : query->prefix;
     /* The first key behind the prefix: its last byte that is not 0xff, plus one; without any, longer than every key. */
@@ -682,20 +773,25 @@ static enum err sqlite_list_start(struct backend *backend, const struct backend_
     bool is_bound =
         sqlite3_bind_blob64(stmt, 1, lower.size ? lower.data : "", lower.size, SQLITE_TRANSIENT) == SQLITE_OK &&
         sqlite3_bind_int(stmt, 2, !is_within) == SQLITE_OK &&
-        sqlite3_bind_blob64(stmt, 3, upper, upper_size, SQLITE_TRANSIENT) == SQLITE_OK &&
-        sqlite3_bind_int(stmt, 4, query->status) == SQLITE_OK &&
-        sqlite3_bind_text64(stmt, 5, query->owner.size ? query->owner.data : "", query->owner.size, SQLITE_TRANSIENT,
-                            SQLITE_UTF8) == SQLITE_OK &&
-        sqlite3_bind_int(stmt, 6, query->only_open) == SQLITE_OK;
+        sqlite3_bind_blob64(stmt, 3, upper, upper_size, SQLITE_TRANSIENT) == SQLITE_OK;
     return is_bound ? OK : ERR_NO_MEMORY;
+}
+
+static bool is_wanted(const struct backend_list_query *query, const struct journal_summary *summary)
+{
+    return (query->status < 0 || query->status == summary->status) && (!query->only_open || summary->is_open) &&
+           (query->owner.size == 0 || slice_is_equal(query->owner, slice_from_text(summary->owner)));
 }
 
 static enum err sqlite_list_next(struct backend *backend, struct record_head *ret_head)
 {
     sqlite3_stmt *stmt = backend->statements[STATEMENT_LIST];
-    enum err err = next_row(stmt);
-    if (err == OK)
-        column_head(stmt, ret_head);
+    enum err err;
+    while ((err = next_row(stmt)) == OK) {
+        *ret_head = column_head(stmt);
+        if (is_wanted(&backend->list, &ret_head->summary))
+            break;
+    }
     return err;
 }
 

@@ -104,13 +104,13 @@ static void another_format_is_refused_untouched(void **state)
     kit_reopen(kit);
     journal_close(kit->journal);
     kit->journal = NULL;
-    write_file(path_of(kit, "FORMAT"), "2\n");
+    write_file(path_of(kit, "FORMAT"), "3\n");
     refused(kit, ERR_STORAGE_FORMAT, "newer build");
     write_file(path_of(kit, "FORMAT"), "nonsense");
     refused(kit, ERR_STORAGE_FORMAT, "no number");
     write_file(path_of(kit, "FORMAT"), "");
     refused(kit, ERR_STORAGE_FORMAT, "no number");
-    write_file(path_of(kit, "FORMAT"), "1\n");
+    write_file(path_of(kit, "FORMAT"), "2\n");
     assert_int_equal(kit_open(kit, &error), OK);
 }
 
@@ -150,9 +150,9 @@ static void a_database_of_another_format_is_refused(void **state)
     assert_int_equal(kit_open(kit, &error), OK);
     journal_close(kit->journal);
     kit->journal = NULL;
-    execute(kit, "PRAGMA user_version=2");
+    execute(kit, "PRAGMA user_version=3");
     refused(kit, ERR_STORAGE_FORMAT, "newer build");
-    execute(kit, "PRAGMA user_version=1; PRAGMA application_id=7");
+    execute(kit, "PRAGMA user_version=2; PRAGMA application_id=7");
     refused(kit, ERR_STORAGE_FORMAT, "another program");
     write_file(path_of(kit, "journal.db"),
                "this is no database at all, but it is long enough to be looked at ..............");
