@@ -3,6 +3,8 @@ BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config python3 curl ca-certi
  libcurl4-openssl-dev libsqlite3-dev libjansson-dev libyaml-dev libmsgpack-dev libisal-dev zlib1g-dev libssl-dev"
 TEST_PACKAGES="libcmocka-dev clang clang-format llvm libclang-rt-14-dev nginx-light haproxy h2o openssl sqlite3 procps git nodejs npm"
 
+PEER_PACKAGES="erlang-base libcaf-dev g++" # what bench/peers are written in; only benchmarks need them
+
 # require_packages NAME...: installs what is missing, or, with CIRANDA_NO_INSTALL=1, says what is missing and fails.
 # nodejs and npm may also come from elsewhere than Debian's packages.
 require_packages() {
