@@ -23,6 +23,19 @@ static const size_t answer_texts[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
+const char *turn_status_name(enum turn_status status)
+{
+    switch (status) {
+    case TURN_QUEUED: return "queued";
+    case TURN_RUNNING: return "running";
+    case TURN_COMPLETED: return "completed";
+    case TURN_WAITING_HUMAN: return "waiting_human";
+    case TURN_FAILED: return "failed";
+    case TURN_IS_CANCELLED: return "cancelled";
+    }
+    return "failed";
+}
+
 static struct slice *text_at(void *block, size_t offset)
 {
     return (struct slice *)(void *)((char *)block + offset);

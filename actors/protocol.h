@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* protocol: the messages between the front (api, later rpc) and the conversations.
+/* protocol: the messages between the front (api, rpc) and the conversations.
  *
  * Way of a request: front -> directory of the shard (worker = hash(key) % workers) -> conversation -> front. One block makes
  * the way there; answers are blocks of their own, since one request may be answered more than once:
@@ -95,6 +95,7 @@ struct conv_request {
 };
 
 enum turn_status { TURN_QUEUED, TURN_RUNNING, TURN_COMPLETED, TURN_WAITING_HUMAN, TURN_FAILED, TURN_IS_CANCELLED };
+const char *turn_status_name(enum turn_status status); /* as clients see it */
 
 struct conv_answer {
     struct msg msg;

@@ -23,10 +23,12 @@
 #include "actors/directory.h"
 #include "actors/limits.h"
 #include "actors/llm/llm.h"
+#include "actors/rpc/rpc.h"
 #include "actors/server_metrics.h"
 #include "actors/services.h"
 #include "net/fetch.h"
 #include "net/http_server.h"
+#include "net/rpc_server.h"
 #include "runtime/assert.h"
 #include "runtime/clock.h"
 #include "runtime/event_count.h"
@@ -62,6 +64,7 @@ struct server {
     struct station *stations;
     struct actor_id *directories;
     struct http_server **https;
+    struct rpc_server **rpcs;
     uint32_t worker_count;
     char http_address[ADDRESS_BYTES];
     char rpc_address[ADDRESS_BYTES];
@@ -87,7 +90,8 @@ static bool station_is_quiet(const struct station *station)
 {
     struct directory_stats stats;
     directory_get_stats(&station->services, &stats);
-    return http_server_is_idle(station->services.http) && stats.turns_running == 0 && stats.turns_queued == 0;
+    return http_server_is_idle(station->services.http) && rpc_server_is_idle(station->services.rpc_server) &&
+           stats.turns_running == 0 && stats.turns_queued == 0;
 }
 
 static void on_drain_tick(struct worker *worker, struct timer *timer)
@@ -111,6 +115,7 @@ static void run_drain(struct worker *worker, struct worker_task *task)
     struct server *server = station->services.server;
     station->services.is_draining = true;
     http_server_drain(station->services.http);
+    rpc_server_drain(station->services.rpc_server);
     directory_drain(worker, &station->services);
     bool is_failed = atomic_load_explicit(&server->is_failed, memory_order_acquire);
     /* A failed journal finishes nothing any more: only the refusals still have to leave. */
@@ -148,6 +153,10 @@ static void station_close(struct worker *worker, struct station *station)
     station->services.http = NULL;
     api_destroy(station->services.api);
     station->services.api = NULL;
+    rpc_server_destroy(station->services.rpc_server);
+    station->services.rpc_server = NULL;
+    rpc_destroy(station->services.rpc);
+    station->services.rpc = NULL;
     fetch_client_destroy(station->services.fetch);
     station->services.fetch = NULL;
     config_unref(station->services.config);
@@ -170,6 +179,23 @@ static enum err start_http(struct worker *worker, struct services *services, str
     if (code != OK)
         return code;
     return http_server_create(worker, &options, &services->http, error);
+}
+
+static enum err start_rpc(struct worker *worker, struct services *services, struct error *error)
+{
+    const struct config *config = services->config;
+    struct rpc_server_options options = {
+        .connections_max = config->rpc.connections,
+        .frame_bytes_max = config->rpc.frame_bytes,
+        .calls_max = config->rpc.pipeline,
+        .send_bytes_max = config->rpc.send_bytes,
+        .frame_ns_max = config->rpc.frame_ns,
+        .idle_ns_max = config->rpc.idle_ns,
+    };
+    enum err code = rpc_start(worker, services, &services->rpc, &options.handler, error);
+    if (code != OK)
+        return code;
+    return rpc_server_create(worker, &options, &services->rpc_server, error);
 }
 
 /* Thread: the worker's, before its first turn. */
@@ -197,9 +223,12 @@ static enum err on_worker_start(struct worker *worker, void *user, struct error 
         code = directory_start(worker, services, &server->directories[index], error);
     if (code == OK)
         code = start_http(worker, services, error);
+    if (code == OK)
+        code = start_rpc(worker, services, error);
     if (code != OK)
         return code;
     server->https[index] = services->http;
+    server->rpcs[index] = services->rpc_server;
     station->tick.on_fire = on_tick;
     timer_start(worker, &station->tick, worker_now_ns(worker) + TICK_NS);
     return OK;
@@ -233,13 +262,21 @@ static void on_worker_stop(struct worker *worker, void *user)
 static void listen_on(struct station *station)
 {
     struct server *server = station->services.server;
-    char address[ADDRESS_BYTES];
-    snprintf(address, sizeof address, "%.*s", SLICE_PRINT(server->config->server.http_listen));
+    const struct slice http = server->config->server.http_listen, rpc = server->config->server.rpc_listen;
+    char address[ADDRESS_BYTES + 1];
+    snprintf(address, sizeof address, "%.*s", SLICE_PRINT(http));
     enum err code =
         http_server_listen(station->services.http, address, server->https, server->worker_count, &server->listen_error);
+    if (code == OK && rpc.size > 0) { /* "" switches it off */
+        snprintf(address, sizeof address, "%.*s", SLICE_PRINT(rpc));
+        code = rpc_server_listen(station->services.rpc_server, address, server->rpcs, server->worker_count,
+                                 &server->listen_error);
+    }
     server->listen_error.code = code;
-    if (code == OK)
-        http_server_address(station->services.http, server->http_address, sizeof server->http_address);
+    if (code != OK)
+        return;
+    http_server_address(station->services.http, server->http_address, sizeof server->http_address);
+    rpc_server_address(station->services.rpc_server, server->rpc_address, sizeof server->rpc_address);
 }
 
 /* On each worker, once every on_worker_start has answered: what the workers know of each other is complete. */
@@ -306,7 +343,8 @@ enum err server_create(const struct server_options *options, struct server **ret
     server->stations = calloc(server->worker_count, sizeof *server->stations);
     server->directories = calloc(server->worker_count, sizeof *server->directories);
     server->https = calloc(server->worker_count, sizeof *server->https);
-    if (!server->stations || !server->directories || !server->https) {
+    server->rpcs = calloc(server->worker_count, sizeof *server->rpcs);
+    if (!server->stations || !server->directories || !server->https || !server->rpcs) {
         code = error_set(error, ERR_NO_MEMORY, "stations of %u workers", server->worker_count);
         goto destroy;
     }
@@ -434,6 +472,7 @@ static void server_free(struct server *server)
     limits_destroy(server->limits);
     config_unref(server->config);
     free(server->https);
+    free(server->rpcs);
     free(server->directories);
     free(server->stations);
     free(server);

@@ -16,6 +16,8 @@ struct http_server;
 struct journal;
 struct limits;
 struct providers;
+struct rpc;
+struct rpc_server;
 struct server;
 struct worker;
 
@@ -34,6 +36,8 @@ struct services {
     struct directory *directory;
     struct http_server *http;
     struct api *api;
+    struct rpc_server *rpc_server;
+    struct rpc *rpc;
     bool is_draining;
 };
 

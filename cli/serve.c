@@ -22,7 +22,7 @@ static const char help[] =
     "\n"
     "  --config FILE            YAML; without it the bundled configuration: agents echo and triage\n"
     "  --listen ADDR:PORT       HTTP (default 127.0.0.1:7400); port 0 picks a free one\n"
-    "  --rpc-listen ADDR:PORT   accepted, not served yet: MessagePack-RPC comes with the next version\n"
+    "  --rpc-listen ADDR:PORT   MessagePack-RPC (default 127.0.0.1:7401); \"\" switches it off\n"
     "  --data DIR               the journal's folder (default ./data), made when missing\n"
     "  --workers N              threads, 1 to 64 (default: one a processor)\n"
     "  --help, --version\n"

@@ -23,19 +23,6 @@ static const uint64_t second_ns = 1000000000;
 
 /* ---- the answer's JSON -------------------------------------------------------------------------------------------------- */
 
-static const char *turn_status_name(enum turn_status status)
-{
-    switch (status) {
-    case TURN_QUEUED: return "queued";
-    case TURN_RUNNING: return "running";
-    case TURN_COMPLETED: return "completed";
-    case TURN_WAITING_HUMAN: return "waiting_human";
-    case TURN_FAILED: return "failed";
-    case TURN_IS_CANCELLED: return "cancelled";
-    }
-    return "failed";
-}
-
 static void write_text(struct buffer *out, const char *key, struct slice text, bool *is_first)
 {
     json_write_key(out, key, is_first);

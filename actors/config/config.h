@@ -90,6 +90,10 @@ struct config {
         uint64_t head_ns, idle_ns;
     } http;
     struct {
+        uint32_t connections, frame_bytes, pipeline, send_bytes;
+        uint64_t frame_ns, idle_ns;
+    } rpc;
+    struct {
         struct limit customer, tenant; /* messages said, for the whole process */
     } limits;
     struct agent_config *agents;

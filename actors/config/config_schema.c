@@ -843,6 +843,15 @@ static const struct field http_fields[] = {
     {"idle_timeout", read_duration, AT(http.idle_ns), "75s", .min = MS, .max = 86400 * SECONDS},
     {0}};
 
+static const struct field rpc_fields[] = {
+    {"connections", read_u32, AT(rpc.connections), "8192", .min = 1, .max = 1 << 20},
+    {"frame_bytes", read_bytes_u32, AT(rpc.frame_bytes), "1MiB", .min = 1024, .max = 16 << 20},
+    {"pipeline", read_u32, AT(rpc.pipeline), "1024", .min = 1, .max = 1 << 16},
+    {"send_bytes", read_bytes_u32, AT(rpc.send_bytes), "256KiB", .min = 64 << 10, .max = 16 << 20},
+    {"frame_timeout", read_duration, AT(rpc.frame_ns), "10s", .min = MS, .max = 3600 * SECONDS},
+    {"idle_timeout", read_duration, AT(rpc.idle_ns), "300s", .min = MS, .max = 86400 * SECONDS},
+    {0}};
+
 static const struct field limit_fields[] = {
     {"messages", read_u32, offsetof(struct limit, messages), "0", .max = 1000000},
     {"per", read_duration, offsetof(struct limit, per_ns), "1m", .min = MS, .max = 86400 * SECONDS},
@@ -858,6 +867,7 @@ static const struct field root_fields[] = {{"server", read_section, .fields = se
                                            {"log", read_section, .fields = log_fields},
                                            {"conversation", read_section, .fields = conversation_fields},
                                            {"http", read_section, .fields = http_fields},
+                                           {"rpc", read_section, .fields = rpc_fields},
                                            {"limits", read_section, .fields = limits_fields},
                                            {"providers", read_providers, .offset = 0},
                                            {"agents", read_agents, .is_required = true},
