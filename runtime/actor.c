@@ -409,6 +409,7 @@ void actor_run_queued(struct worker *worker)
         if (handled >= worker->turn_messages_max || worker->clock_ns - began_ns > TURN_NS)
             break;
     }
+    worker->message_ns = (worker->clock_ns - began_ns) / handled;
 }
 
 static void park(struct worker *worker, struct actor *actor)

@@ -6,7 +6,10 @@
  * (the clear decides who gives) and pushes a few actors into the sleeper's lane, which wakes it.
  *
  * Hysteresis, since moving back and forth costs more than it gains (zio#637: 50,000 tasks a second in circles): only to a
- * worker that is idle, only after DONATION_TURNS turns of backlog (each is up to 200 us), at most half of the queue.
+ * worker that is idle, only after DONATION_TURNS turns of backlog (each is up to 200 us), at most half of the queue. And only
+ * when a message takes long enough: one that crosses workers costs both of them some hundreds of nanoseconds, one that stays
+ * some tens, so that actors with little to do for a message are the slower the more workers share them, two to eight times
+ * in bench/actors.
  */
 #include "runtime/worker_internal.h"
 
@@ -14,6 +17,7 @@ enum {
     DONATION_BACKLOG = 4, /* runnable actors at the end of a turn; fewer are sooner run than moved */
     DONATION_TURNS = 5,
     DONATION_ACTORS_MAX = 8,
+    DONATION_LOOKS_MAX = 64, /* the queue may hold a million */
 };
 
 void donation_ask(struct worker *worker)
@@ -53,20 +57,29 @@ void donation_move(struct worker *worker, struct actor *actor, struct worker *re
     counter_add(&worker->counters.donations, 1);
 }
 
+/* Stepped, time stands still: then every backlog counts. */
+static bool has_backlog(const struct worker *worker)
+{
+    const struct runtime *runtime = worker->runtime;
+    return worker->run_queue.count >= DONATION_BACKLOG &&
+           (!runtime->is_threaded || worker->message_ns >= runtime->options.donation_message_ns_min);
+}
+
 void donation_give(struct worker *worker)
 {
-    worker->backlog_turns = worker->run_queue.count >= DONATION_BACKLOG ? worker->backlog_turns + 1 : 0;
-    if (worker->backlog_turns < DONATION_TURNS || worker->runtime->options.is_donation_off)
+    worker->backlog_turns = has_backlog(worker) ? worker->backlog_turns + 1 : 0;
+    if (worker->backlog_turns < DONATION_TURNS)
         return;
     struct worker *receiver = claim_request(worker);
     if (!receiver)
         return;
     worker->backlog_turns = 0;
 
-    uint32_t looked_at = worker->run_queue.count;
-    uint32_t to_give = looked_at / 2 < DONATION_ACTORS_MAX ? looked_at / 2 : DONATION_ACTORS_MAX;
+    uint32_t count = worker->run_queue.count;
+    uint32_t to_give = count / 2 < DONATION_ACTORS_MAX ? count / 2 : DONATION_ACTORS_MAX;
+    uint32_t looks = count < DONATION_LOOKS_MAX ? count : DONATION_LOOKS_MAX;
     bool has_given = false;
-    for (; looked_at > 0; looked_at--) {
+    for (; looks > 0; looks--) {
         struct msg *link = msg_list_pop(&worker->run_queue.list);
         struct actor *actor = container_of(link, struct actor, link);
         if (to_give > 0 && may_move(actor)) {
@@ -75,7 +88,7 @@ void donation_give(struct worker *worker)
             has_given = true;
             donation_move(worker, actor, receiver);
         } else {
-            msg_list_append(&worker->run_queue.list, link); /* once round: the order stays */
+            msg_list_append(&worker->run_queue.list, link); /* the next look begins with others */
         }
     }
     if (!has_given) /* all are pinned just now; who sleeps does not ask a second time */

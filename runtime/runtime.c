@@ -25,6 +25,8 @@ static void fill_defaults(struct runtime_options *options)
         options->handler_ns_max = 1000000000ull;
     if (options->watchdog_ns == 0)
         options->watchdog_ns = 30 * 1000000000ull;
+    if (options->donation_message_ns_min == 0)
+        options->donation_message_ns_min = 1000;
 }
 
 enum err runtime_create(const struct runtime_options *options, struct runtime **ret_runtime, struct error *error)

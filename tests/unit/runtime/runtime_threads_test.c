@@ -213,7 +213,8 @@ static void the_order_of_each_sender_survives_donations(void **state)
     for (uint32_t round = 0; round < 3; round++) {
         memset(senders, 0, sizeof senders);
         memset(receivers, 0, sizeof receivers);
-        run_to_end(&(struct runtime_options){.worker_count = 3, .on_start = start_order}, ORDER_SENDERS);
+        run_to_end(&(struct runtime_options){.worker_count = 3, .on_start = start_order, .donation_message_ns_min = 1},
+                   ORDER_SENDERS);
         assert_int_equal(atomic_load_relaxed(&violations), 0);
         uint32_t sent = 0;
         for (uint32_t i = 0; i < ORDER_SENDERS; i++)
@@ -223,6 +224,17 @@ static void the_order_of_each_sender_survives_donations(void **state)
         assert_nothing_lost_and_destroy();
     }
     assert_true(donations > 0); /* else this has tested nothing */
+}
+
+static void actors_whose_messages_are_cheap_stay_where_they_are(void **state)
+{
+    (void)state;
+    memset(senders, 0, sizeof senders);
+    memset(receivers, 0, sizeof receivers);
+    struct runtime_options options = {.worker_count = 3, .on_start = start_order, .donation_message_ns_min = 1000000000};
+    run_to_end(&options, ORDER_SENDERS);
+    assert_int_equal(total_stats().donations, 0);
+    assert_nothing_lost_and_destroy();
 }
 
 /* The narrowest places, each with two threads and no loop between them. */
@@ -662,6 +674,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_wake_up_is_lost),
         cmocka_unit_test(the_order_of_each_sender_survives_donations),
+        cmocka_unit_test(actors_whose_messages_are_cheap_stay_where_they_are),
         cmocka_unit_test(one_may_send_to_an_actor_that_is_on_its_way_to_him),
         cmocka_unit_test(an_id_that_nobody_gave_may_be_looked_up_while_slots_are_made),
         cmocka_unit_test(spawns_messages_and_kills_that_cross_workers_lose_nothing),
