@@ -291,6 +291,17 @@ void conversation_begin_turn_step(struct step *step, struct conversation *c, str
     step->trace_id = c->state.turns->trace_id;
 }
 
+/* At most MODEL_TEXT_BYTES_MAX, cut between characters. */
+static struct slice bounded_text(struct slice text)
+{
+    if (text.size <= MODEL_TEXT_BYTES_MAX)
+        return text;
+    size_t size = MODEL_TEXT_BYTES_MAX;
+    while (size > 0 && ((unsigned char)text.data[size] & 0xC0) == 0x80)
+        size--;
+    return slice_of(text.data, size);
+}
+
 void conversation_add_attempt_failed(struct step *step, enum err code, const struct model_done *done)
 {
     const struct conversation_turn *turn = step->conversation->state.turns;
@@ -303,6 +314,7 @@ void conversation_add_attempt_failed(struct step *step, enum err code, const str
         return;
     failed->reason =
         slice_of(done->detail.data, done->detail.size < DETAIL_BYTES_MAX ? done->detail.size : DETAIL_BYTES_MAX);
+    failed->text = bounded_text(done->text); /* what customers have seen of it */
     failed->http_status = done->http_status > 0 ? (uint64_t)done->http_status : 0;
     failed->retry_after_ms = done->retry_after_ms;
     failed->duration_ms = done->duration_ms;
@@ -698,17 +710,6 @@ void conversation_on_model_delta(struct conversation *c, struct actor_context *c
         if (msg && actor_send(context->worker, waiter->reply_to, &msg) != OK)
             msg_destroy(context->worker, &msg); /* the whole text comes at the end in any case */
     }
-}
-
-/* At most MODEL_TEXT_BYTES_MAX, cut between characters. */
-static struct slice bounded_text(struct slice text)
-{
-    if (text.size <= MODEL_TEXT_BYTES_MAX)
-        return text;
-    size_t size = MODEL_TEXT_BYTES_MAX;
-    while (size > 0 && ((unsigned char)text.data[size] & 0xC0) == 0x80)
-        size--;
-    return slice_of(text.data, size);
 }
 
 static void add_answered(struct step *step, const struct config *config, int agent, const struct turn_facts *facts,
