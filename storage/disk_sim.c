@@ -58,6 +58,7 @@ struct disk_sim {
     uint64_t (*random)(void *context);
     void *random_context;
     uint64_t bytes_max;
+    enum disk_sim_loss loss;
     bool is_powersafe, is_crashed;
     uint64_t generation; /* rises with each restart: older handles are dead */
     struct sim_file *files;
@@ -239,13 +240,28 @@ static void survive_change(struct disk_sim *disk, struct image *image, const str
     }
 }
 
+static enum fate fate_of(struct disk_sim *disk)
+{
+    switch (disk->loss) {
+    case DISK_SIM_LOSS_ALL: return FATE_NONE;
+    case DISK_SIM_LOSS_NONE: return FATE_ALL;
+    case DISK_SIM_LOSS_DRAWN:
+    case DISK_SIM_LOSS_COUNT: break;
+    }
+    return (enum fate)draw(disk, FATE_COUNT);
+}
+
+/* Whether a name that came or went without a flush of its folder did so durably. */
+static bool survives_name(struct disk_sim *disk)
+{
+    return disk->loss == DISK_SIM_LOSS_DRAWN ? draw(disk, 2) == 0 : disk->loss == DISK_SIM_LOSS_NONE;
+}
+
 static void survive_file(struct disk_sim *disk, struct sim_file *file)
 {
-    enum fate fate = (enum fate)draw(disk, FATE_COUNT);
-    if (file->exists && !file->exists_durably)
-        file->exists_durably = draw(disk, 2) == 0; /* a new name */
-    else if (!file->exists && file->exists_durably)
-        file->exists_durably = draw(disk, 2) == 0; /* a deletion */
+    enum fate fate = fate_of(disk);
+    if (file->exists != file->exists_durably && survives_name(disk))
+        file->exists_durably = file->exists;
     if (file->exists)
         for (struct change *change = file->first; change; change = change->next)
             survive_change(disk, &file->durable, change, fate);
@@ -290,6 +306,11 @@ void disk_sim_schedule(struct disk_sim *disk, enum disk_sim_fault fault, uint64_
 {
     uint64_t now = fault == DISK_SIM_READ_ERROR ? disk->stats.reads : disk->stats.ios;
     disk->schedules[fault] = (struct schedule){.at = now + n, .count = count};
+}
+
+void disk_sim_set_loss(struct disk_sim *disk, enum disk_sim_loss loss)
+{
+    disk->loss = loss;
 }
 
 void disk_sim_set_bytes_max(struct disk_sim *disk, uint64_t bytes_max)
@@ -498,7 +519,7 @@ static int sim_sync(sqlite3_file *base, int flags)
     }
     if (is_crash) {
         /* The flush may have been done, and only its answer be lost. */
-        if (draw(disk, 2) == 0)
+        if (disk->loss == DISK_SIM_LOSS_DRAWN && draw(disk, 2) == 0)
             (void)flush(handle->file);
         disk_sim_crash(disk);
         return SQLITE_IOERR_FSYNC;

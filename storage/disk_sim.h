@@ -5,7 +5,8 @@
  * A file has two images: `durable`, what a power cut leaves, and `cached`, what a read sees. Between them stands the list of
  * writes and size changes since the last flush, in order. A flush applies the list to the durable image. A crash applies a
  * random part of it: per 512-byte sector the new bytes, the old ones, zeroes or garbage; the size is an item of its own; the
- * name of a file that was never flushed may vanish, one deleted without flushing the folder may come back.
+ * name of a file that was never flushed may vanish, one deleted without flushing the folder may come back. A test that goes
+ * through all I/Os chooses the part instead (disk_sim_set_loss).
  *
  * A failed flush is that of Linux: the pages count as clean and will not be written again, so that the next flush succeeds
  * and proves nothing.
@@ -45,6 +46,14 @@ enum disk_sim_fault {
     DISK_SIM_FAULT_COUNT
 };
 
+/* What the next crash takes of what was not flushed. */
+enum disk_sim_loss {
+    DISK_SIM_LOSS_DRAWN,
+    DISK_SIM_LOSS_ALL,
+    DISK_SIM_LOSS_NONE, /* only the process died: its writes are the kernel's */
+    DISK_SIM_LOSS_COUNT
+};
+
 struct disk_sim_stats {
     uint64_t ios, reads, writes, syncs, truncations, deletions, crashes, faults;
 };
@@ -57,6 +66,7 @@ void disk_sim_destroy(struct disk_sim *disk);
 /* From the n-th I/O from now (1: the next; of reads for a read error) the next `count` that fit the fault meet it. One schedule
  * a kind: a new one replaces it; count 0 takes it back. */
 void disk_sim_schedule(struct disk_sim *disk, enum disk_sim_fault fault, uint64_t n, uint64_t count);
+void disk_sim_set_loss(struct disk_sim *disk, enum disk_sim_loss loss);
 void disk_sim_set_bytes_max(struct disk_sim *disk, uint64_t bytes_max);
 /* Power off. Every call fails from now on. */
 void disk_sim_crash(struct disk_sim *disk);

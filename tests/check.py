@@ -8,7 +8,7 @@ Steps, in order (choose some with --only NAME,NAME):
   clang     the same sources by clang: builds without a warning, unit tests
   asan      AddressSanitizer and UndefinedBehaviorSanitizer: all unit tests and the black-box scripts
   tsan      ThreadSanitizer: everything that two threads share
-  sim       1,000 seeds of the simulation, 1 % of them twice with equal trace hashes; the planted bugs
+  sim       1,000 seeds of the simulation, 1 % of them twice with equal trace hashes; its story with every disk I/O cut; the planted bugs
 
 Longer runs, never part of a plain ./check:
   --sim-seeds N      that many seeds                          --fuzz SECONDS   each libFuzzer target that long
@@ -145,17 +145,15 @@ def step_tsan(options):
 def step_sim(options):
     if not build("sim", "sim"):
         return
-    code, out = run([sys.executable, "tests/sim/run_seeds.py", "--binary", "build/sim/tests/sim/sim", "--seeds", str(options.sim_seeds)])
-    print(tail(out, 6), flush=True)
-    match = re.search(r"(\d+) passed, (\d+) failed", out)
-    if match:
-        TALLY.passed += int(match.group(1))
-    TALLY.add("sim: seeds", code == 0, tail(out))
-    code, out = run([sys.executable, "tests/sim/run_planted.py", "--binary", "build/sim/tests/sim/sim"])
-    match = re.search(r"(\d+) passed, (\d+) failed", out)
-    if match:
-        TALLY.passed += int(match.group(1))
-    TALLY.add("sim: planted bugs", code == 0, tail(out))
+    binary = ["--binary", "build/sim/tests/sim/sim"]
+    for name, script in (("seeds", ["run_seeds.py", *binary, "--seeds", str(options.sim_seeds)]),
+                         ("cuts", ["run_cuts.py", *binary]), ("planted bugs", ["run_planted.py", *binary])):
+        code, out = run([sys.executable, f"tests/sim/{script[0]}", *script[1:]])
+        print(tail(out, 6), flush=True)
+        match = re.search(r"(\d+) passed, (\d+) failed", out)
+        if match:
+            TALLY.passed += int(match.group(1))
+        TALLY.add(f"sim: {name}", code == 0, tail(out))
 
 
 def step_fuzz(options):

@@ -15,6 +15,13 @@
 
 static const uint64_t MS = 1000000, PATIENCE_MS = 120000;
 
+void customer_set_message(struct customer *customer, uint32_t number, const char *ending)
+{
+    struct sim_message *message = &customer->messages[number];
+    snprintf(message->id, sizeof message->id, "m-%u-%u", customer->index, number);
+    snprintf(message->text, sizeof message->text, "say-%u-%u%s", customer->index, number, ending);
+}
+
 void customer_create(struct customer *customer, const struct plan *plan, uint32_t index, const char *agent)
 {
     *customer = (struct customer){
@@ -23,16 +30,14 @@ void customer_create(struct customer *customer, const struct plan *plan, uint32_
     uint32_t takeover_at = takes_over ? (uint32_t)sim_random_below(plan->messages) : UINT32_MAX;
     for (uint32_t i = 0; i < customer->count; i++) {
         struct sim_message *message = &customer->messages[i];
-        snprintf(message->id, sizeof message->id, "m-%u-%u", index, i);
-        snprintf(message->text, sizeof message->text, "say-%u-%u", index, i);
+        /* Only the first customer of a conversation calls a person, who then answers. */
+        bool may_call = index < plan->conversations && strcmp(customer->agent, "bot") != 0;
+        customer_set_message(customer, i, i == takeover_at && may_call ? " humano" : "");
         message->is_async = sim_chance(plan->async_per_mille);
         message->is_reject = sim_chance(plan->reject_per_mille);
         message->wants_copy = sim_chance(plan->copy_per_mille);
         message->wants_forgery = sim_chance(plan->forge_per_mille);
-        /* Only the first customer of a conversation calls a person, who then answers. */
-        if (i == takeover_at && index < plan->conversations && strcmp(customer->agent, "bot") != 0)
-            snprintf(message->text, sizeof message->text, "say-%u-%u humano", index, i);
-        if (i > takeover_at && i == takeover_at + 1 && index < plan->conversations && strcmp(customer->agent, "bot") != 0)
+        if (may_call && i > takeover_at && i == takeover_at + 1)
             message->from = "human:ana";
     }
 }

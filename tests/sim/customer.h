@@ -42,6 +42,8 @@ struct customer {
 };
 
 void customer_create(struct customer *customer, const struct plan *plan, uint32_t index, const char *agent);
+/* Its id, and its text: "say-<customer>-<number>" and the ending. */
+void customer_set_message(struct customer *customer, uint32_t number, const char *ending);
 /* Returns: did it do anything? */
 bool customer_step(struct customer *customer, struct world *world);
 bool customer_is_done(const struct customer *customer);

@@ -56,6 +56,9 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .rots = perhaps(is_quiet ? 0 : 120, 1),
         .hold_per_mille = perhaps(chance, 300),
         .hold_ms_max = between(0, 2) ? between(1, 100) : between(100, 2000),
+        .flush_ms_max = perhaps(chance, between(0, 1) ? 20 : 200),
+        .stuck_per_mille = perhaps(is_quiet ? 0 : 100, 50),
+        .stuck_ms_max = 30000,
         .outage_ms = perhaps(is_quiet ? 0 : 100, 20000),
         .acts = perhaps(350, 16),
         .erasures = perhaps(300, 4),
@@ -108,11 +111,13 @@ void plan_print(const struct plan *plan)
            " workers=%u conversations=%u customers=%u messages=%u model=%u copy=%u forge=%u ahead=%u async=%u "
            "reject=%u leave=%u takeover=%u provider_fault=%u observers=%u crashes=%u io_crash=%u kill=%u full=%u rots=%u "
            "idle_ms=%u "
-           "dedup=%u queued=%u mailbox=%u retry=%u breaker=%u pipeline=%u hold=%u outage=%u acts=%u erasures=%u\n",
+           "dedup=%u queued=%u mailbox=%u retry=%u breaker=%u pipeline=%u hold=%u flush_ms=%u stuck=%u outage=%u acts=%u "
+           "erasures=%u\n",
            plan->seed, plan->workers, plan->conversations, plan->customers, plan->messages, plan->model_per_mille,
            plan->copy_per_mille, plan->forge_per_mille, plan->ahead_per_mille, plan->async_per_mille,
            plan->reject_per_mille, plan->leave_per_mille, plan->takeover_per_mille, plan->provider_fault_per_mille,
            plan->observers, plan->crashes, plan->io_crash_per_mille, plan->kill_per_mille, plan->full_disks, plan->rots,
            plan->idle_ms, plan->dedup_messages, plan->queued_turns, plan->mailbox_messages, plan->retry_attempts,
-           plan->breaker_failures, plan->pipeline, plan->hold_per_mille, plan->outage_ms, plan->acts, plan->erasures);
+           plan->breaker_failures, plan->pipeline, plan->hold_per_mille, plan->flush_ms_max, plan->stuck_per_mille,
+           plan->outage_ms, plan->acts, plan->erasures);
 }

@@ -35,6 +35,9 @@ struct plan {
     uint32_t rots;               /* restarts before which a bit of a record flips */
     uint32_t hold_per_mille; /* step of a worker or journal thread that did something: it gets no processor for a while */
     uint32_t hold_ms_max;
+    uint32_t flush_ms_max;    /* a group's flush takes up to so long; 0: no time */
+    uint32_t stuck_per_mille; /* group: its flush takes up to stuck_ms_max: the disk hangs (F12) */
+    uint32_t stuck_ms_max;
     uint32_t outage_ms; /* for so long the provider answers nothing but 503; 0: never */
     uint32_t acts;      /* of the operator: cancel, handoff, park, close and back */
     uint32_t erasures;  /* of a conversation of its own */

@@ -29,6 +29,7 @@ struct story {
     uint64_t last_version;
 };
 
+/* Returns: the status; 0: the disk crashed meanwhile. */
 static int ask(struct world *world, const char *path, struct buffer *ret_body)
 {
     struct sim_http http = {0};
@@ -47,6 +48,10 @@ static int ask(struct world *world, const char *path, struct buffer *ret_body)
         }
         if (event == SIM_HTTP_CLOSED)
             fail("%s: closed without an answer", path);
+        if (world_is_broken(world)) {
+            sim_http_close(&http);
+            return 0;
+        }
         bool did_something = false;
         for (uint32_t part = 0; part < world_part_count(world); part++)
             did_something |= world_step_part(world, part);
@@ -312,7 +317,9 @@ bool verify_is_at_rest(struct world *world, const struct observer *observers)
     for (uint32_t c = 0; c < world->plan->conversations; c++) {
         char path[64];
         snprintf(path, sizeof path, "/v1/conversations/c-%u", c);
-        if (ask(world, path, &body) != 200)
+        int status = ask(world, path, &body);
+        is_at_rest &= status != 0;
+        if (status != 200)
             continue;
         struct json_value root;
         struct json_problem problem;
@@ -350,4 +357,19 @@ void verify_all(struct world *world, struct customer *customers, struct observer
         sim_trace(story.lines.data, story.lines.size);
         buffer_deinit(&story.lines);
     }
+}
+
+bool verify_has_event(struct world *world, const char *kind)
+{
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "\"event\":\"%s\"", kind);
+    bool is_there = false;
+    for (uint32_t c = 0; c < world->plan->conversations && !is_there; c++) {
+        struct story story = {0};
+        buffer_init(&story.lines, 32 << 20);
+        is_there = read_story(world, c, false, &story) && story.lines.size &&
+                   memmem(story.lines.data, story.lines.size, wanted, strlen(wanted));
+        buffer_deinit(&story.lines);
+    }
+    return is_there;
 }

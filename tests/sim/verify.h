@@ -16,5 +16,7 @@ bool verify_is_at_rest(struct world *world, const struct observer *observers);
  * never be told differently; -1: none. */
 void verify_all(struct world *world, struct customer *customers, struct observer *observers,
                 const struct operator_ *operator_, int damaged);
+/* Is there an event of this kind in any conversation? */
+bool verify_has_event(struct world *world, const char *kind);
 
 #endif

@@ -22,6 +22,7 @@
 #include "storage/disk_sim.h"
 
 enum { SHUT_DOWN_STEPS_MAX = 2000000 };
+static const uint64_t MS = 1000000;
 static const char VFS_NAME[] = "sim";
 /* On the simulated disk; the same for every process, so that a run is a function of its seed. */
 static const char DIRECTORY[] = "/sim";
@@ -163,7 +164,8 @@ static void provide(void *context, const struct fetch_sim_call *call, struct fet
         fail("the provider is asked what nobody said: %s", said);
     world->arrivals[customer][message]++;
     world->was_asked = world->arrivals[customer][message];
-    tell("provider: is asked %s, %u. time", said, world->arrivals[customer][message]);
+    tell("provider: is asked %s, %u. time, after I/O %" PRIu64, said, world->arrivals[customer][message],
+         world_io_count(world));
     if (is_down(world)) {
         uint64_t delay_ns = (300 + random % 1200) * 1000000;
         note_outage_call(world, clock_mono_ns() + delay_ns);
@@ -172,11 +174,12 @@ static void provide(void *context, const struct fetch_sim_call *call, struct fet
         return;
     }
     bool is_faulty = !world->is_calm && random % 1000 < world->plan->provider_fault_per_mille;
+    bool is_unwanted = strstr(said, " never") || (strstr(said, " later") && world->was_asked == 1); /* story.c */
     script->status = 200;
     write_stream(script, text, random >> 16);
-    if (!is_faulty)
+    if (!is_faulty && !is_unwanted)
         return;
-    switch ((random >> 32) % 6) {
+    switch (is_unwanted ? 2 : (random >> 32) % 6) {
     case 0: script->is_refused = true; break;
     case 1:
         script->status = 503;
@@ -314,7 +317,7 @@ void world_boot(struct world *world)
 
 void world_crash(struct world *world, bool is_power_cut)
 {
-    tell("server: %s", is_power_cut ? "power cut" : "killed");
+    tell("server: %s at I/O %" PRIu64, is_power_cut ? "power cut" : "killed", world_io_count(world));
     server_abandon(world->server);
     world->server = NULL;
     forget_outage_calls(world);
@@ -325,6 +328,10 @@ void world_crash(struct world *world, bool is_power_cut)
         disk_sim_crash(world->disk);
     if (disk_sim_is_crashed(world->disk))
         disk_sim_restart(world->disk);
+    disk_sim_set_loss(world->disk, DISK_SIM_LOSS_DRAWN);
+    if (world->cut_again)
+        disk_sim_schedule(world->disk, DISK_SIM_CRASH, world->cut_again, 1);
+    world->cut_again = 0;
 }
 
 void world_set_room(struct world *world, uint64_t bytes_max, uint64_t until_ns)
@@ -339,6 +346,20 @@ bool world_is_broken(const struct world *world)
     return disk_sim_is_crashed(world->disk);
 }
 
+uint64_t world_io_count(const struct world *world)
+{
+    struct disk_sim_stats stats;
+    disk_sim_get_stats(world->disk, &stats);
+    return stats.ios;
+}
+
+uint64_t world_cut_count(const struct world *world)
+{
+    struct disk_sim_stats stats;
+    disk_sim_get_stats(world->disk, &stats);
+    return stats.crashes;
+}
+
 uint32_t world_part_count(const struct world *world)
 {
     return world->server ? server_part_count(world->server) : 0;
@@ -350,8 +371,16 @@ bool world_step_part(struct world *world, uint32_t part)
     if (now_ns < world->held_until_ns[part])
         return false;
     bool did_something = server_step_part(world->server, part);
-    if (did_something && !world->is_calm && sim_chance(world->plan->hold_per_mille))
-        world->held_until_ns[part] = now_ns + sim_random_below(world->plan->hold_ms_max * 1000000ull);
+    if (!did_something || world->is_calm)
+        return did_something;
+    bool is_writer = part == world->plan->workers;
+    uint64_t hold_ns_max = is_writer ? world->plan->flush_ms_max * MS : 0;
+    if (is_writer && sim_chance(world->plan->stuck_per_mille))
+        hold_ns_max = world->plan->stuck_ms_max * MS;
+    else if (sim_chance(world->plan->hold_per_mille))
+        hold_ns_max = world->plan->hold_ms_max * MS;
+    if (hold_ns_max)
+        world->held_until_ns[part] = now_ns + sim_random_below(hold_ns_max);
     return did_something;
 }
 
@@ -433,18 +462,24 @@ void world_shut_down(struct world *world)
         bool did_something = false;
         for (uint32_t part = 0; part < world_part_count(world); part++)
             did_something |= world_step_part(world, part);
-        if (!did_something && server_is_drained(world->server))
+        if (world_is_broken(world) || (!did_something && server_is_drained(world->server)))
             break;
         if (!did_something && !world_advance(world, UINT64_MAX))
             break;
         if (steps > SHUT_DOWN_STEPS_MAX)
             fail("the server does not come to rest");
     }
+    if (world_is_broken(world)) {
+        world_crash(world, true);
+        return;
+    }
     if (!server_is_drained(world->server))
         fail("the server did not drain");
     server_destroy(world->server);
     world->server = NULL;
     sim_world_kill_server();
+    if (world_is_broken(world))
+        disk_sim_restart(world->disk);
 }
 
 void world_destroy(struct world *world)

@@ -20,6 +20,7 @@ struct world {
     char address[64];
     char config_path[64];                    /* the only thing on the machine's disk */
     uint64_t full_until_ns;                  /* the disk has no room; 0: it has */
+    uint64_t cut_again;                      /* the start after a crash is cut within this I/O; 0: no. Once */
     bool is_calm;                            /* no more faults: the second half of a run */
     uint32_t lives;                          /* servers started so far */
     uint64_t held_until_ns[WORLD_PARTS_MAX]; /* it gets no processor until then */
@@ -46,6 +47,8 @@ void world_boot(struct world *world);
 void world_crash(struct world *world, bool is_power_cut);
 /* The disk crashed within an I/O: the process must go too. */
 bool world_is_broken(const struct world *world);
+uint64_t world_io_count(const struct world *world);  /* of the disk, since it was made */
+uint64_t world_cut_count(const struct world *world); /* crashes of the disk */
 /* One part takes a step. Returns: did it do anything? */
 bool world_step_part(struct world *world, uint32_t part);
 uint32_t world_part_count(const struct world *world);
@@ -63,7 +66,7 @@ bool world_has_bytes(const struct world *world, const char *text);
  * frame looks like one that was torn by the power cut, and the log ends before it (docs/SIMULATION.md). Returns: the conversation
  * it damaged, -1 for none. */
 int world_rot(struct world *world);
-/* Orderly end: drained, nothing open, nothing left. */
+/* Orderly end: drained, nothing open, nothing left; or, if the disk crashes meanwhile, as world_crash. */
 void world_shut_down(struct world *world);
 void world_destroy(struct world *world);
 
