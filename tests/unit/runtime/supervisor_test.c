@@ -371,6 +371,34 @@ static void stubborn_dynamic_children_are_killed_after_one_time_not_one_each(voi
         assert_int_equal(children[i].last_reason, ERR_TIMEOUT);
 }
 
+/* R8. The last of three does not want to stop; while the supervisor waits for it, the first crashes and stays dead. */
+static void a_crash_during_an_ordered_shutdown_keeps_the_order(void **unused)
+{
+    (void)unused;
+    struct supervisor_child_spec three[3] = {spec_of("a", &children[0]), spec_of("b", &children[1]),
+                                             spec_of("c", &children[2])};
+    three[2].shutdown_ns = 2 * S;
+    children[2].is_stubborn = true;
+    const struct supervisor_spec spec = {.children = three, .child_count = 3, .intensity_count = 5, .period_ns = S};
+    assert_int_equal(start(&spec), OK);
+    send_shutdown();
+    pass(S);
+    send_end(children[0].actor, ERR_CRASHED);
+    pass(990 * MS);
+    assert_int_equal(children[0].last_reason, ERR_CRASHED);
+    assert_int_equal(children[1].ends, 0); /* not before the one that was started after it */
+    pass(20 * MS);
+    assert_int_equal(children[2].last_reason, ERR_TIMEOUT);
+    assert_int_equal(children[1].last_reason, OK);
+    assert_true(children[2].ended_ns <= children[1].ended_ns);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(children[i].starts, 1);
+        assert_int_equal(children[i].ends, 1);
+    }
+    assert_int_equal(owner.exit_count, 1);
+    assert_int_equal(owner.exit_reason, ERR_SHUTDOWN);
+}
+
 static void a_killed_supervisor_takes_its_children_along(void **unused)
 {
     (void)unused;
@@ -436,6 +464,7 @@ int main(void)
         TEST(dynamic_children_are_counted_restarted_and_forgotten),
         TEST(dynamic_children_are_told_to_stop_all_at_once),
         TEST(stubborn_dynamic_children_are_killed_after_one_time_not_one_each),
+        TEST(a_crash_during_an_ordered_shutdown_keeps_the_order),
         TEST(a_killed_supervisor_takes_its_children_along),
         TEST(calls_that_wait_when_it_ends_are_told_so),
         TEST(a_runtime_that_ends_frees_the_tree),
