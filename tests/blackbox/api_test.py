@@ -193,10 +193,27 @@ class Api(ServerCase):
         self.assertEqual(json.loads(live[2])["payload"]["text"], "two")
         stream.close()
 
-    def test_a_stream_id_that_is_garbage_or_in_the_future_is_400(self):
+    def test_c2_a_stream_id_that_is_garbage_is_400(self):
         self.http.say(self.id, "one", agent="echo")
-        for value in ("abc", "-1", "1.5", "99999", "18446744073709551616"):
-            self.assert_problem(self.client().get(f"/v1/conversations/{self.id}/stream", Last_Event_ID=value), 400)
+        for value in ("abc", "-1", "1.5", "0x1", "1 2", "18446744073709551616", "99999999999999999999999"):
+            with self.subTest(value=value):
+                self.assert_problem(self.client().get(f"/v1/conversations/{self.id}/stream", Last_Event_ID=value), 400)
+
+    def test_c2_a_stream_id_in_the_future_is_400(self):
+        newest = self.http.say(self.id, "one", agent="echo").json["version"]
+        for value in (newest + 1, 99999, 2 ** 63):
+            with self.subTest(value=value):
+                self.assert_problem(self.client().get(f"/v1/conversations/{self.id}/stream", Last_Event_ID=str(value)), 400)
+        stream = SseStream(self.address, "GET", f"/v1/conversations/{self.id}/stream", headers={"Last-Event-ID": str(newest)})
+        self.assertEqual(stream.status, 200, "the newest is not the future")
+        stream.close()
+
+    def test_c2_a_stream_of_a_conversation_that_is_not_there_is_404(self):
+        """Never was, or was erased: its ids say nothing any more (and no id is ever expired by compaction: docs/API.md)."""
+        self.assert_problem(self.client().get(f"/v1/conversations/{self.id}/stream", Last_Event_ID="1"), 404)
+        self.http.say(self.id, "one", agent="echo")
+        self.assertLess(self.http.call("DELETE", f"/v1/conversations/{self.id}").status, 300)
+        self.assert_problem(self.client().get(f"/v1/conversations/{self.id}/stream", Last_Event_ID="1"), 404)
 
     def test_listing_filters_and_pages(self):
         names = [f"{self.id}-{i}" for i in range(5)]
@@ -251,16 +268,27 @@ class Api(ServerCase):
         self.assertEqual(self.http.events(self.id)[0]["version"], 1)
 
     # refusals ------------------------------------------------------------------------------------------------------------
-    def test_bad_bodies_are_400_with_a_pointer(self):
+    def test_b7_bad_bodies_are_400_with_a_pointer(self):
         path = f"/v1/conversations/{self.id}/messages"
         for body, pointer in ((b'{"text":"a","colour":"red"}', "/colour"), (b'{"text":1}', "/text"), (b'{"text":"a","metadata":{"k":1}}', "/metadata/k"),
-                              (b'{"text":"a","text":"b"}', "/text"), (b'{"text":"a"', None), (b'[]', ""), (b'', None), (b'{"text":"\xff"}', None),
-                              (b'{"text":"\\ud800"}', None), (b'\xef\xbb\xbf{"text":"a"}', None), (b'{"text":"a"} x', None),
-                              (b'{"text":"a","metadata":' + b'[' * 1000 + b']' * 1000 + b'}', None), (b'{}', "/text")):
+                              (b'{"text":"a","text":"b"}', "/text"), (b'{"text":"a","metadata":{"k":"1","\\u006b":"2"}}', "/metadata/k"), (b'[]', ""), (b'{}', "/text"),
+                              (b'{"text":"a"', "/text"), (b'', ""), (b'\xef\xbb\xbf{"text":"a"}', ""), (b'{"text":"a"} x', ""), (b'{"text":"a"}\0', ""),
+                              (b'{"text":"\xff"}', "/text"), (b'{"text":"\\ud800"}', "/text"), (b'{"text":"\\ud800\\u0041"}', "/text"), (b'{"text":"\\u0000"}', "/text"),
+                              (b'{"text":1e999}', "/text"), (b'{"text":"a","metadata":{"k":-1e999}}', "/metadata/k"),
+                              (b'{"text":"a","metadata":' + b'[' * 1000 + b']' * 1000 + b'}', "/metadata" + "/0" * 31),
+                              (b'{"text":"a","metadata":' + b'{"a":' * 1000 + b'1' + b'}' * 1000 + b'}', "/metadata" + "/a" * 31)):
             with self.subTest(body=body[:60]):
                 problem = self.assert_problem(self.client().call("POST", path, body, {"Content-Type": "application/json"}), 400)
-                if pointer is not None:
-                    self.assertIn(pointer, [error["pointer"] for error in problem["errors"]])
+                self.assertIn(pointer, [error["pointer"] for error in problem["errors"]])
+        self.assert_problem(self.http.get(f"/v1/conversations/{self.id}"), 404)
+
+    def test_b7_a_string_of_ten_megabytes_is_413_and_is_not_read(self):
+        body = b'{"text":"' + b"x" * 10_000_000 + b'"}'
+        head = b"POST /v1/conversations/%s/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n" % self.id.encode()
+        for framing, data in ((b"Content-Length: %d" % len(body), body), (b"Transfer-Encoding: chunked", b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n")):
+            received, closed = raw_exchange(self.address, head + framing + b"\r\n\r\n" + data)
+            self.assertTrue(received.startswith(b"HTTP/1.1 413 "), received[:100])
+            self.assertEqual(received.count(b"HTTP/1.1 "), 1)
         self.assert_problem(self.http.get(f"/v1/conversations/{self.id}"), 404)
 
     def test_lengths_are_limits(self):

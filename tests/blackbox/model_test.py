@@ -122,7 +122,7 @@ class Manners(ServerCase):
 
 
 class Slow(ServerCase):
-    def start_with(self, *model, extra=""):
+    def start_with(self, *model, conversation=""):
         self.model = self.start_model(*model)
         self.start(config=f"""
 agents:
@@ -130,7 +130,8 @@ agents:
   busy: {{kind: llm, provider: main, model: m, on_busy: reject}}
   echo: {{kind: echo}}
 providers:
-  main: {{type: openai, base_url: "http://{self.model.ready['http']}/v1", timeout: 60s{extra}, retry: {{attempts: 1, backoff: 10ms..20ms}}}}
+  main: {{type: openai, base_url: "http://{self.model.ready['http']}/v1", timeout: 60s, retry: {{attempts: 1, backoff: 10ms..20ms}}}}
+conversation: {{{conversation}}}
 routing: {{default: bot}}
 """)
         self.http = self.client()
@@ -166,6 +167,17 @@ routing: {{default: bot}}
         self.http.say("r", "first", agent="busy", headers={"Prefer": "respond-async"})
         self.assert_problem(self.http.say("r", "second", agent="busy"), 409)
         self.assert_problem(self.http.say("r", "second", on_busy="reject"), 409)
+
+    def test_r6_a_full_queue_is_429_and_holds_up_nobody_else(self):
+        self.start_with("--first-token-ms", 3000, "--tokens", 2, "--stream-ms", 10, conversation="queued_turns: 2")
+        answers = [self.http.say("q", f"m{i}", message_id=f"m{i}", headers={"Prefer": "respond-async"}) for i in range(5)]
+        self.assertEqual([a.status for a in answers], [202, 202, 202, 429, 429])
+        for answer in answers[3:]:
+            self.assert_problem(answer, 429)
+            self.assertGreaterEqual(int(answer.headers["Retry-After"]), 1)
+        self.assertEqual(self.http.say("another", "quick", agent="echo").status, 200)
+        said = [e["payload"]["message_id"] for e in self.http.events("q") if e["event"] == "inbox.message.received"]
+        self.assertEqual(said, ["m0", "m1", "m2"], "what was refused is not there")
 
     def test_a_wait_that_runs_out_is_202_and_the_turn_goes_on(self):
         self.start_with("--first-token-ms", 1500, "--tokens", 2, "--stream-ms", 10)
