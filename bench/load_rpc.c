@@ -53,17 +53,28 @@ static void write_message(struct buffer *out, const struct load_message *message
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------ */
 
+/* The first of the two that holds stays; what is taken after it is zero. */
 struct unpack {
     const uint8_t *at, *end;
     bool is_short; /* the bytes end before the value does */
     bool is_wrong; /* no MessagePack, or not the type asked for */
 };
 
+static bool goes_on(const struct unpack *unpack)
+{
+    return !unpack->is_short && !unpack->is_wrong;
+}
+
+static void be_wrong(struct unpack *unpack)
+{
+    unpack->is_wrong |= !unpack->is_short;
+}
+
 static bool has_bytes(struct unpack *unpack, size_t size)
 {
-    if ((size_t)(unpack->end - unpack->at) >= size)
+    if (goes_on(unpack) && (size_t)(unpack->end - unpack->at) >= size)
         return true;
-    unpack->is_short = true;
+    unpack->is_short |= !unpack->is_wrong;
     return false;
 }
 
@@ -120,13 +131,13 @@ static uint64_t skip_one(struct unpack *unpack)
     case 0xdd: return take_big_endian(unpack, 4);
     case 0xde: return 2 * take_big_endian(unpack, 2);
     case 0xdf: return 2 * take_big_endian(unpack, 4);
-    default: unpack->is_wrong = true; return 0; /* extensions: the contract has none */
+    default: be_wrong(unpack); return 0; /* extensions: the contract has none */
     }
 }
 
 static void skip_value(struct unpack *unpack)
 {
-    for (uint64_t left = 1; left > 0 && !unpack->is_short && !unpack->is_wrong; left--)
+    for (uint64_t left = 1; left > 0 && goes_on(unpack); left--)
         left += skip_one(unpack);
 }
 
@@ -137,7 +148,7 @@ static uint64_t take_unsigned(struct unpack *unpack)
         return type;
     if (type >= 0xcc && type <= 0xcf)
         return take_big_endian(unpack, 1u << (type - 0xccu));
-    unpack->is_wrong = true;
+    be_wrong(unpack);
     return 0;
 }
 
@@ -148,10 +159,10 @@ static struct slice take_text(struct unpack *unpack)
     if (type >= 0xd9 && type <= 0xdb)
         size = take_big_endian(unpack, 1u << (type - 0xd9u));
     else if ((type & 0xe0) != 0xa0)
-        unpack->is_wrong = true;
+        be_wrong(unpack);
     struct slice text = slice_of((const char *)unpack->at, size);
     skip_bytes(unpack, size);
-    return unpack->is_short || unpack->is_wrong ? (struct slice){0} : text;
+    return goes_on(unpack) ? text : (struct slice){0};
 }
 
 static bool take_nil(struct unpack *unpack)
@@ -169,13 +180,8 @@ static uint64_t take_members(struct unpack *unpack)
         return type & 15u;
     if (type == 0xde || type == 0xdf)
         return take_big_endian(unpack, type == 0xde ? 2 : 4);
-    unpack->is_wrong = true;
+    be_wrong(unpack);
     return 0;
-}
-
-static bool goes_on(const struct unpack *unpack)
-{
-    return !unpack->is_short && !unpack->is_wrong;
 }
 
 static struct slice take_reply_text(struct unpack *unpack)
@@ -256,10 +262,10 @@ static size_t take_answer(char *bytes, size_t size, struct load_answer *ret_answ
         take_error(&unpack, &answer);
         skip_value(&unpack);
     }
+    if (unpack.is_short) /* first: where bytes end, the readers see a zero, which is mostly wrong, too */
+        return 0;
     if (unpack.is_wrong)
         return SIZE_MAX;
-    if (unpack.is_short)
-        return 0;
     size_t taken = (size_t)(unpack.at - (const uint8_t *)bytes);
     answer.body = slice_of((const char *)body, (size_t)(unpack.at - body));
     *ret_answer = answer;
