@@ -43,6 +43,7 @@ static const char usage[] =
     "  --async                202 as soon as it is durable; replies are checked by reading back\n"
     "  --read-back N          conversations to read back and check at the end (100)\n"
     "  --refusals-ok          429 and 503 are counted, and do not fail the run\n"
+    "  --name NAME            conversations are NAME-<number>-<round> (a name made up for the run)\n"
     "  --drain S              wait for outstanding answers at the end (35)\n"
     "  --path P [--body B]    constant GET, or POST of B, instead of conversations; no check but the status\n"
     "  --threads T            1 or 2 (1)             --json           one line of JSON\n";
@@ -121,6 +122,7 @@ static void parse_options(int argc, char **argv, struct load_options *options, s
         READ_BACK,
         REFUSALS_OK,
         DRAIN,
+        NAME,
         PATH,
         BODY,
         THREADS,
@@ -148,6 +150,7 @@ static void parse_options(int argc, char **argv, struct load_options *options, s
         {"read-back", required_argument, NULL, READ_BACK},
         {"refusals-ok", no_argument, NULL, REFUSALS_OK},
         {"drain", required_argument, NULL, DRAIN},
+        {"name", required_argument, NULL, NAME},
         {"path", required_argument, NULL, PATH},
         {"body", required_argument, NULL, BODY},
         {"threads", required_argument, NULL, THREADS},
@@ -187,6 +190,11 @@ static void parse_options(int argc, char **argv, struct load_options *options, s
         case READ_BACK: options->read_back = count(optarg, 0, 10000000); break;
         case REFUSALS_OK: options->refusals_ok = true; break;
         case DRAIN: options->drain_s = number(optarg, 0, 1e6); break;
+        case NAME:
+            if (strlen(optarg) >= LOAD_NAME_BYTES)
+                die_usage();
+            options->name = optarg;
+            break;
         case PATH: options->path = optarg; break;
         case BODY: options->body = optarg; break;
         case THREADS: options->threads = count(optarg, 1, THREADS_MAX); break;
@@ -351,13 +359,16 @@ int main(int argc, char **argv)
     struct load_options options;
     struct load_run *runs[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
-    char name[40];
+    char made_up[LOAD_NAME_BYTES];
     parse_options(argc, argv, &options, &dialogues);
     raise_descriptor_limit();
-    snprintf(name, sizeof name, "load-%" PRIx64 "-%d", wire_now_ns() / 1000, (int)getpid());
+    if (!options.name) {
+        snprintf(made_up, sizeof made_up, "load-%" PRIx64 "-%d", wire_now_ns() / 1000, (int)getpid());
+        options.name = made_up;
+    }
 
     for (uint32_t i = 0; i < options.threads; i++)
-        runs[i] = load_run_create(&options, i, name);
+        runs[i] = load_run_create(&options, i);
     for (uint32_t i = 1; i < options.threads; i++) {
         if (pthread_create(&threads[i], NULL, play, runs[i]) != 0) {
             fputs("load: cannot start a thread\n", stderr);

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#include "bench/decimal.h"
 #include "bench/json_scan.h"
 #include "bench/load_protocol.h"
 #include "net/json.h"
 #include "runtime/buffer.h"
+#include "runtime/decimal.h"
 
 enum { HEAD_BYTES_MAX = 64 << 10, BODY_BYTES_MAX = 1 << 20, TEXT_BYTES_MAX = 64 << 10 };
 
@@ -34,8 +34,8 @@ static void write_request(struct buffer *out, const struct load_message *message
     if (message->is_async)
         buffer_append_text(out, "Prefer: respond-async\r\n");
     buffer_append_text(out, "Content-Length: ");
-    char digits[DECIMAL_BYTES_MAX];
-    buffer_append(out, digits, (size_t)(decimal_write(digits, size) - digits));
+    char room[DECIMAL_DIGITS_MAX];
+    buffer_append_slice(out, decimal_format(size, room));
     buffer_append_text(out, "\r\n\r\n");
     buffer_append_slice(out, id_key);
     buffer_append_slice(out, message->message_id);

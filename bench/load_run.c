@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench/decimal.h"
 #include "bench/load_protocol.h"
 #include "bench/wire.h"
+#include "runtime/decimal.h"
 
-enum { TYPING_AHEAD_MAX = 4, TEXT_BYTES_MAX = 32 << 10, NAME_BYTES_MAX = 64 };
+enum { TYPING_AHEAD_MAX = 4, TEXT_BYTES_MAX = 32 << 10, NAME_BYTES_MAX = LOAD_NAME_BYTES + 24 };
 
 static const uint64_t second_ns = 1000000000;
 
@@ -45,7 +45,6 @@ struct queue {
 
 struct load_run {
     const struct load_options *options;
-    const char *name;
     struct wire wire;
     struct talk *talks;
     uint32_t talk_count;
@@ -109,11 +108,15 @@ static struct talk *heap_pop(struct load_run *run)
 
 /* ---- what is said ------------------------------------------------------------------------------------------------------- */
 
+/* Returns: text[0, size) with `before` and the number behind it. */
 static struct slice append_number(char *text, size_t size, const char *before, uint64_t number)
 {
+    char room[DECIMAL_DIGITS_MAX];
+    struct slice digits = decimal_format(number, room);
     size_t before_size = strlen(before);
     memcpy(text + size, before, before_size);
-    return slice_of(text, (size_t)(decimal_write(text + size + before_size, number) - text));
+    memcpy(text + size + before_size, digits.data, digits.size);
+    return slice_of(text, size + before_size + digits.size);
 }
 
 static uint32_t conversation_of(const struct load_run *run, const struct talk *talk)
@@ -129,8 +132,9 @@ static uint32_t speaker_of(const struct load_run *run, const struct talk *talk)
 static struct slice conversation_id(const struct load_run *run, const struct talk *talk, uint32_t round,
                                     char id[NAME_BYTES_MAX])
 {
-    memcpy(id, run->name, strlen(run->name));
-    struct slice name = append_number(id, strlen(run->name), "-", conversation_of(run, talk));
+    size_t name_size = strlen(run->options->name);
+    memcpy(id, run->options->name, name_size);
+    struct slice name = append_number(id, name_size, "-", conversation_of(run, talk));
     return append_number(id, name.size, "-", round);
 }
 
@@ -448,7 +452,7 @@ static _Noreturn void die(const char *what)
     exit(2);
 }
 
-struct load_run *load_run_create(const struct load_options *options, uint32_t thread, const char *name)
+struct load_run *load_run_create(const struct load_options *options, uint32_t thread)
 {
     struct load_run *run = calloc(1, sizeof *run);
     uint32_t connection_count = share(options->connections, options->threads, thread);
@@ -457,7 +461,6 @@ struct load_run *load_run_create(const struct load_options *options, uint32_t th
     if (!run)
         die("out of memory");
     run->options = options;
-    run->name = name;
     run->talk_count = talk_count;
     run->request_count = request_count;
     run->random = 0x9e3779b97f4a7c15u + thread;

@@ -26,10 +26,13 @@ enum load_expectation {
 
 struct load_protocol;
 
+enum { LOAD_NAME_BYTES = 40 };
+
 struct load_options {
     const struct load_protocol *protocol;
     const char *address;
     const char *http_address;    /* where conversations are read back; NULL: they are not */
+    const char *name;            /* makes the conversations of this run unique; shorter than LOAD_NAME_BYTES */
     const char *path, *body;     /* path: the same request again and again, instead of conversations */
     struct dialogues *dialogues; /* NULL: generated texts */
     const char *agent;           /* NULL: the server's routing */
@@ -56,15 +59,15 @@ struct load_result {
 /* A talker as it stands at the end, for reading back. */
 struct load_talker {
     uint32_t conversation, speaker; /* the speaker'th of that conversation of the run */
-    char id[64];                    /* of the conversation */
+    char id[LOAD_NAME_BYTES + 24];  /* of the conversation */
     uint32_t said;                  /* messages 1 to `said`, each with the id "<speaker>-<number>", were answered */
     bool has_gap;                   /* some were refused, or their fate is unknown */
 };
 
 struct load_run;
 
-/* `thread` of options->threads; `name` makes the conversations of this run unique. */
-struct load_run *load_run_create(const struct load_options *options, uint32_t thread, const char *name);
+/* `thread` of options->threads. */
+struct load_run *load_run_create(const struct load_options *options, uint32_t thread);
 void load_run_destroy(struct load_run *run);
 /* Blocks until the end. */
 void load_run_play(struct load_run *run);

@@ -8,7 +8,7 @@
 
 /* A conversation as it stands at the end. */
 struct load_conversation {
-    char id[64];
+    char id[LOAD_NAME_BYTES + 24];
     uint64_t said;        /* by all its talkers */
     uint32_t *last_heard; /* a talker each, zeroed: the number of its last message that was read back */
     bool has_gap;         /* some were refused, or their fate is unknown */

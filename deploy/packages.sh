@@ -4,6 +4,7 @@ BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config python3 curl ca-certi
 TEST_PACKAGES="libcmocka-dev clang clang-format llvm libclang-rt-14-dev nginx-light haproxy h2o openssl sqlite3 procps git nodejs npm"
 
 PEER_PACKAGES="erlang-base libcaf-dev g++" # what bench/peers are written in; only benchmarks need them
+BENCH_PACKAGES="$PEER_PACKAGES wrk nginx-light redis-server redis-tools postgresql strace nodejs npm" # bench/run; each may be missing
 
 # require_packages NAME...: installs what is missing, or, with CIRANDA_NO_INSTALL=1, says what is missing and fails.
 # nodejs and npm may also come from elsewhere than Debian's packages.

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: Apache-2.0
--- wrk's requests for bench/spine.py: the same durable message to both sides, over 4,096 conversations (nginx answers them all
+-- wrk's requests for bench/run: the same durable message to every side, over 4,096 conversations (nginx answers them all
 -- with its constant).
 local threads, number, headers = 0, 0, { ["Content-Type"] = "application/json" }
 function setup(thread)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""T1, the journal alone: durable appends of 300 bytes at several group sizes, beside a raw write-and-flush loop of the same bytes
+(bench/journal does both in turn), transactions of as many rows into PostgreSQL, and as many XADDs a flush into Redis."""
+import re
+import subprocess
+
+from .peers import Postgres, Redis
+from .process import Skip, need
+from .row import Row
+
+GROUPS = [1, 8, 64, 1000]
+
+
+def run(bench):
+    seconds, rounds = bench.options.seconds, bench.options.rounds
+    bench.say("journal: ours and the raw loop")
+    lines = bench.json_lines([bench.binary("bench/journal"), "--json", "--directory", bench.new_folder("journal"), "--seconds", seconds, "--rounds", rounds,
+                              "--groups", ",".join(map(str, GROUPS))])
+    seen = verify(bench)
+    rows = {}
+    for group in GROUPS:
+        line = lines[f"journal_append_{group}"]
+        row = rows[group] = Row(line.pop("bench"), "T1", line.pop("unit"), seen)
+        row.add(line.pop("rate"))
+        row.peers["raw_loop"] = [line.pop("raw_rate")]
+        line.pop("tier", None)
+        row.more.update({("our_flushes" if key == "flushes" else key): value for key, value in line.items()}, rounds=rounds)
+    add_peer(bench, rows, "postgresql", measure_postgres)
+    add_peer(bench, rows, "redis", measure_redis)
+    for row in rows.values():
+        bench.done(row)
+
+
+def verify(bench):
+    """Ours once more, short, under strace: its flushes of the journal's files against those that it tells of."""
+    try:
+        need("strace")
+    except Skip as skip:
+        return f"on, not verified: {skip}"
+    path = bench.new_folder("strace") + "/calls"
+    folder = bench.new_folder("journal")
+    out = subprocess.run(["strace", "-f", "-y", "-e", "trace=fsync,fdatasync", "-o", path, bench.binary("bench/journal"), "--json", "--directory", folder,
+                          "--keys", "1000", "--groups", "64", "--seconds", "1", "--rounds", "1"], stdout=subprocess.PIPE, stderr=bench.log, text=True).stdout
+    claimed = int(re.search(r'"flushes":(\d+)', out).group(1))
+    with open(path, encoding="ascii", errors="replace") as file:
+        seen = sum("raw" not in line for line in file if "sync(" in line)
+    return f"on, verified ({seen} calls seen, {claimed} told)" if seen >= claimed > 0 else f"NOT as claimed ({seen} calls seen, {claimed} told)"
+
+
+def add_peer(bench, rows, name, measure):
+    bench.say(f"journal: {name}")
+    try:
+        measure(bench, rows, name)
+    except Skip as skip:
+        for row in rows.values():
+            row.skipped[name] = str(skip)
+
+
+def measure_postgres(bench, rows, name):
+    with Postgres(bench) as database:
+        settings = f"fsync={database.ask('SHOW fsync')} synchronous_commit={database.ask('SHOW synchronous_commit')}"
+        for group, row in rows.items():
+            before = database.flushes()
+            rates = [database.insert_rate(group, bench.options.seconds) for _ in range(bench.options.rounds)]
+            row.peers[name] = rates
+            row.more[f"{name}_flushes"] = f"{settings} wal_sync={database.flushes() - before}"
+
+
+def measure_redis(bench, rows, name):
+    with Redis(bench, "always") as redis:
+        for group, row in rows.items():
+            once = redis.add_rate(group, group * 20)
+            count = max(group, int(once * bench.options.seconds) // group * group)
+            row.peers[name] = [redis.add_rate(group, count) for _ in range(bench.options.rounds)]
+            row.more[f"{name}_flushes"] = "appendfsync=always"
