@@ -112,6 +112,20 @@ struct head_entry *heads_find(struct heads *heads, struct slice key)
     return find(heads, key); /* no lock: only this thread changes anything (H2) */
 }
 
+void heads_prefetch_bucket(const struct heads *heads, struct slice key)
+{
+    __builtin_prefetch(bucket_of(heads, hash_key(heads, key)));
+}
+
+void heads_prefetch_entry(const struct heads *heads, struct slice key)
+{
+    const struct head_entry *entry = *bucket_of(heads, hash_key(heads, key));
+    if (!entry)
+        return;
+    __builtin_prefetch(entry);
+    __builtin_prefetch(entry->key);
+}
+
 bool heads_peek(struct heads *heads, struct slice key, struct record_head *ret_head)
 {
     const struct head_entry *entry = find(heads, key);

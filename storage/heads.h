@@ -53,6 +53,10 @@ void heads_destroy(struct heads *heads); /* accepts NULL */
 
 /* Thread: writer. Lends the entry of a key. Returns: NULL when there is none. */
 struct head_entry *heads_find(struct heads *heads, struct slice key);
+/* Thread: writer. Ask the processor for what heads_find is going to read for `key`: the bucket, then, some keys later, the entry
+ * that it leads to. In a group of hundreds of random keys those were three misses of the cache each, a fifth of an append. */
+void heads_prefetch_bucket(const struct heads *heads, struct slice key);
+void heads_prefetch_entry(const struct heads *heads, struct slice key);
 /* Thread: writer. Enters a key that has no entry, not dirty, with `row` (its row in the table; NULL: none) as committed view.
  * Returns: NULL when out of memory. */
 struct head_entry *heads_add(struct heads *heads, struct slice key, const struct record_head *row);

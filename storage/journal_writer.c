@@ -348,6 +348,29 @@ static uint32_t gather(struct journal *journal)
     return count;
 }
 
+static struct slice key_of(const struct msg *msg)
+{
+    return msg->kind == MSG_JOURNAL_APPEND ? container_of(msg, const struct journal_append, msg)->key
+                                           : container_of(msg, const struct journal_save, msg)->key;
+}
+
+/* While one request of a group is served, memory for those behind it is on its way: keys are random. */
+static void look_ahead(const struct journal *journal, uint32_t position, uint32_t count)
+{
+    enum { LENT = 24, BUCKET = 16, ENTRY = 8 };
+    const struct group_item *items = journal->writer.items;
+    if (position + LENT < count && items[position + LENT].msg->kind == MSG_JOURNAL_APPEND) {
+        const struct journal_append *append = container_of(items[position + LENT].msg, const struct journal_append, msg);
+        __builtin_prefetch(append->key.data);
+        __builtin_prefetch(append->head, 1);
+        __builtin_prefetch(append->data.data);
+    }
+    if (position + BUCKET < count)
+        heads_prefetch_bucket(journal->heads, key_of(items[position + BUCKET].msg));
+    if (position + ENTRY < count)
+        heads_prefetch_entry(journal->heads, key_of(items[position + ENTRY].msg));
+}
+
 /* Judges and applies each request. Those refused have their result. Returns: why the transaction cannot be committed. */
 static enum err apply_group(struct journal *journal, uint32_t count, uint32_t *ret_applied, uint32_t *ret_appended)
 {
@@ -358,6 +381,7 @@ static enum err apply_group(struct journal *journal, uint32_t count, uint32_t *r
     for (uint32_t i = 0; i < count && err == OK; i++) {
         struct group_item *item = &writer->items[i];
         bool is_append = item->msg->kind == MSG_JOURNAL_APPEND;
+        look_ahead(journal, i, count);
         enum err refusal = is_append ? check_append(container_of(item->msg, struct journal_append, msg))
                                      : check_save(container_of(item->msg, struct journal_save, msg));
         if (refusal == OK && !has_begun) {
