@@ -338,7 +338,7 @@ class Api(ServerCase):
         self.assertEqual(self.http.get("/v1/breakers").status, 200)
         self.assertEqual(self.http.get("/v1/dead-letters").status, 200)
 
-    def test_user_text_cannot_break_a_log_line_or_an_event(self):
+    def test_j4_user_text_cannot_break_a_log_line_or_an_event(self):
         nasty = "a\r\nb\x1b[31m\u2028c\x07 %s%n </script> data: x\n\nevent: y"
         self.http.say(self.id, nasty, agent="echo")
         self.assertEqual(self.http.events(self.id)[0]["payload"]["text"], nasty)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What we want true of the tree, as tests: format, include edges, headers alone, banned calls, links in the docs.
+"""What we want true of the tree, as tests: format, include edges, headers alone, banned calls, links in the docs, a test for
+each row of the fault catalogue.
 
 The checks read the files git knows; each also proves on a planted line that it can fail.
 """
@@ -66,6 +67,43 @@ def banned_errors(path, source, rules):
             # A declaration or a struct member call (x->read(...)) is not the libc function.
             if match:
                 errors.append(f"{path}:{number}: {match.group(1)}() is banned here: {instead}")
+    return errors
+
+
+# The rows of the fault catalogue that have to be held by a test.
+ROWS = [f"{group}{number}" for group, numbers in (
+    ("A", range(1, 17)), ("B", range(1, 9)), ("C", (1, 2)), ("F", (1, 2, 3, 4, 5, 6, 7, 9, 10, 11)), ("R", range(1, 10)),
+    ("H", (1, 2, 3, 5, 13)), ("J", (1, 2, 4, 7))) for number in numbers]
+
+
+def tests_that_run(path, source):
+    """Names of the tests of a file: Python methods, or C functions that are defined and put into a list of tests."""
+    if path.endswith(".py"):
+        return set(re.findall(r"^    def (test_\w+)\(self\)", source, re.M))
+    defined = re.findall(r"^static void (\w+)\(void \*\*\w+\)$", source, re.M)
+    return {name for name in defined if re.search(rf"\b[A-Za-z_]*(?i:test)\w*\({name}[,)]", source)}
+
+
+def catalogue_errors(document, files):
+    """`files`: the sources of the tests by path."""
+    tests, errors, rows = {}, [], {}
+    for path, source in files.items():
+        stem = os.path.splitext(os.path.basename(path))[0]
+        for name in tests_that_run(path, source):
+            tests.setdefault(f"{stem}.{name}", path)
+    for line in document.splitlines():
+        match = re.match(r"\| ([A-Z]\d+) \| [^|]+ \| ([^|]*) \|$", line)
+        if match:
+            rows[match.group(1)] = re.findall(r"`([^`]+)`", match.group(2))
+    for row in ROWS:
+        if not rows.get(row):
+            errors.append(f"row {row} is held by no test")
+    for row, names in rows.items():
+        errors += [f"row {row}: there is no test {name}" for name in names if name not in tests]
+    for name, path in tests.items():
+        match = re.search(r"\.test_([a-z]\d+)_", name)
+        if match and path.startswith("tests/blackbox/") and name not in rows.get(match.group(1).upper(), []):
+            errors.append(f"{name} is missing in row {match.group(1).upper()}")
     return errors
 
 
@@ -147,6 +185,17 @@ class Tidy(unittest.TestCase):
                 if not os.path.exists(os.path.join(ROOT, os.path.dirname(path), target)):
                     errors.append(f"{path}: {target}")
         self.assertEqual(errors, [])
+
+    def test_each_row_of_the_fault_catalogue_is_held(self):
+        document = text_of("docs/TESTING.md")
+        files = {path: text_of(path) for path in tracked(".c", ".py") if path.startswith(("tests/unit/", "tests/blackbox/"))}
+        self.assertEqual(catalogue_errors(document, files), [])
+        self.assertEqual(catalogue_errors(document.replace("| A1 |", "| A99 |"), files), ["row A1 is held by no test"])
+        self.assertTrue(catalogue_errors(document.replace("http1_test.a_head_is_bounded", "http1_test.a_head_is_endless"), files))
+        unlisted = {**files, "tests/blackbox/x_test.py": "    def test_a1_anything(self):\n"}
+        self.assertEqual(catalogue_errors(document, unlisted), ["x_test.test_a1_anything is missing in row A1"])
+        unregistered = {"tests/unit/x_test.c": "static void lonely(void **state)\n{\n}\nTEST(other)\n"}
+        self.assertEqual(tests_that_run(*list(unregistered.items())[0]), set())
 
     def test_nothing_unfinished_is_marked(self):
         errors = []
