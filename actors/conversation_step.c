@@ -41,7 +41,10 @@ struct event *step_add(struct step *step, enum event_type type)
                             .time_ms = step->time_ms,
                             .trace_id = step->trace_id,
                             .turn_id = step->turn_id};
-    uuid_create(step->time_ms, event->event_id);
+    if (step->count == 0)
+        uuid_create(step->time_ms, event->event_id);
+    else
+        uuid_next(event[-1].event_id, event->event_id);
     step->count++;
     return event;
 }

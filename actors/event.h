@@ -5,7 +5,7 @@
  * same fold (conversation_state.h), so that state is a function of the journal by construction.
  *
  * Record bytes (docs/FORMAT.md): format byte, then one MessagePack array of events
- * [type, event_id(16 bytes), {field number: value, ...}]; written with msgpack-c, read back behind a pre-scan against limits. Golden files in tests/golden hold the format.
+ * [type, event_id (16 bytes, may be left out), {field number: value, ...}]; written with msgpack-c, read back behind a pre-scan against limits. Golden files in tests/golden hold the format.
  */
 #ifndef CIRANDA_ACTORS_EVENT_H
 #define CIRANDA_ACTORS_EVENT_H

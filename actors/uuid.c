@@ -3,7 +3,11 @@
  * rand_a and rand_b is random: a counter would give an order that nobody may rely on anyway. */
 #include "actors/uuid.h"
 
+#include <endian.h>
+
 #include "runtime/clock.h"
+
+#define VARIANT_MASK (UINT64_C(3) << 62)
 
 void uuid_create(uint64_t wall_ms, uint8_t ret_uuid[UUID_BYTES])
 {
@@ -11,6 +15,16 @@ void uuid_create(uint64_t wall_ms, uint8_t ret_uuid[UUID_BYTES])
         ret_uuid[i] = (uint8_t)(wall_ms >> (40 - 8 * i));
     clock_random_bytes(ret_uuid + 6, UUID_BYTES - 6);
     ret_uuid[6] = (uint8_t)((ret_uuid[6] & 0x0F) | 0x70);
+    ret_uuid[8] = (uint8_t)((ret_uuid[8] & 0x3F) | 0x80);
+}
+
+void uuid_next(const uint8_t uuid[UUID_BYTES], uint8_t ret_uuid[UUID_BYTES])
+{
+    uint64_t tail;
+    memcpy(ret_uuid, uuid, UUID_BYTES);
+    memcpy(&tail, uuid + 8, sizeof tail);
+    tail = htobe64((be64toh(tail) & ~VARIANT_MASK) + 1);
+    memcpy(ret_uuid + 8, &tail, sizeof tail);
     ret_uuid[8] = (uint8_t)((ret_uuid[8] & 0x3F) | 0x80);
 }
 

@@ -14,6 +14,9 @@
 enum { UUID_BYTES = 16, UUID_TEXT_BYTES = 36 };
 
 void uuid_create(uint64_t wall_ms, uint8_t ret_uuid[UUID_BYTES]);
+/* The one that follows it: its random tail plus one (RFC 9562, 6.2, method 2). For ids that are made together, of which one run
+ * of random bits and one place in a record are then enough. */
+void uuid_next(const uint8_t uuid[UUID_BYTES], uint8_t ret_uuid[UUID_BYTES]);
 /* Lower case, with hyphens, no NUL. */
 void uuid_format(const uint8_t uuid[UUID_BYTES], char ret_text[UUID_TEXT_BYTES]);
 /* Accepts exactly that form, either case. Returns: false, *ret_uuid then undefined. */

@@ -29,6 +29,8 @@ static uint32_t make_events(struct event events[EVENT_TYPE_COUNT])
                                 .turn_id = SLICE_LITERAL("01920000-0000-7000-8000-0000000000aa")};
         for (int i = 0; i < UUID_BYTES; i++)
             event->event_id[i] = (uint8_t)(type * 16 + i);
+        if (type % 3 == 0)
+            uuid_next(events[type - 2].event_id, event->event_id);
     }
     struct event *full = &events[0];
     uint64_t number = 1;
@@ -116,11 +118,16 @@ static void what_events_share_is_written_once_and_what_changes_between_them_is_k
         events[i] = (struct event){.type = EVENT_CONVERSATION_RESUMED, .version = (uint64_t)(1 + i)};
     events[1].time_ms = events[2].time_ms = 5;
     events[1].trace_id = events[2].trace_id = SLICE_LITERAL("trace");
+    uuid_create(1790000000123, events[0].event_id);
+    uuid_next(events[0].event_id, events[1].event_id);
+    uuid_create(1790000000123, events[2].event_id);
+    uuid_next(events[2].event_id, events[3].event_id);
     events[1].turn_id = events[2].turn_id = SLICE_LITERAL("turn"); /* the last one has none again */
     struct buffer record = encode(events, 4);
     struct check check = {.events = events};
     assert_int_equal(event_record_decode(buffer_slice(&record), 1, check_event, &check), OK);
     assert_int_equal(check.count, 4);
+    assert_null(memmem(record.data, record.size, events[1].event_id, UUID_BYTES));
     char *first = memmem(record.data, record.size, "trace", 5);
     assert_non_null(first);
     assert_null(memmem(first + 1, record.size - (size_t)(first + 1 - record.data), "trace", 5));
@@ -312,7 +319,14 @@ static void uuids_are_version_7_and_read_back(void **state)
     assert_true(strchr("89ab", text[19]) != NULL);
     assert_true(uuid_parse(slice_of(text, sizeof text), read));
     assert_memory_equal(uuid, read, UUID_BYTES);
-    uint8_t other[UUID_BYTES];
+    uint8_t last[UUID_BYTES], rolled[UUID_BYTES], other[UUID_BYTES];
+    memset(last, 0xFF, sizeof last);
+    last[8] = 0xBF;
+    uuid_next(last, rolled); /* the tail rolls over into itself, version and variant stay */
+    for (int i = 0; i < UUID_BYTES; i++)
+        assert_int_equal(rolled[i], i < 8 ? 0xFF : i == 8 ? 0x80 : 0);
+    uuid_next(rolled, other);
+    assert_int_equal(other[15], 1);
     uuid_create(0x0123456789AB, other);
     assert_memory_not_equal(uuid, other, UUID_BYTES);
     assert_false(uuid_parse(slice_of(text, 35), read));
