@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peers: private instances of nginx, PostgreSQL, Redis and the stack that is replaced, each as its own manual would run it for
 this work, none of them sharing a file or a port with an installed one."""
+import contextlib
 import glob
 import os
 import pwd
 import shutil
+import signal
 import subprocess
+import time
 
 from .process import BENCH, Program, Skip, free_port, need
 
@@ -53,6 +56,7 @@ class Postgres(Program):
         folders = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
         if not folders:
             raise Skip("postgresql is not installed")
+        self.log = bench.log
         self.programs, self.folder, self.port = folders[-1], bench.new_folder("postgres"), free_port()
         self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self.prefix = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if os.geteuid() == 0 else []
@@ -67,9 +71,12 @@ class Postgres(Program):
         for _ in range(100):
             if self.run("psql", *self.connection(), "-c", "SELECT 1", check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
                 break
-            subprocess.run(["sleep", "0.1"], check=True)
+            time.sleep(0.1)
         else:
             raise Skip("PostgreSQL did not start")
+
+    def stop(self, with_signal=signal.SIGINT):  # its fast shutdown
+        super().stop(with_signal)
 
     def connection(self):
         return ["-h", self.folder, "-p", str(self.port), "-U", self.user, "-X", "postgres"]
@@ -78,7 +85,7 @@ class Postgres(Program):
         return subprocess.run([*self.prefix, os.path.join(self.programs, program), *map(str, arguments)], check=check, cwd=self.folder, **options)
 
     def ask(self, statement):
-        return self.run("psql", *self.connection(), "-tA", "-v", "ON_ERROR_STOP=1", "-c", statement, stdout=subprocess.PIPE, text=True).stdout.strip()
+        return self.run("psql", *self.connection(), "-tA", "-v", "ON_ERROR_STOP=1", "-c", statement, stdout=subprocess.PIPE, stderr=self.log, text=True).stdout.strip()
 
     def flushes(self):
         self.ask("SELECT pg_stat_force_next_flush()")
@@ -105,13 +112,15 @@ class SeedsStack(Program):
         folder = os.path.join(BENCH, "peers", "seeds_stack")
         modules = os.path.join(bench.peers_folder("seeds_stack"), "node_modules")
         self.install(folder, os.path.dirname(modules), modules)
-        self.redis = Redis(bench, "everysec")
-        self.database = Postgres(bench)
-        self.database.run("psql", *self.database.connection(), "-q", "-v", "ON_ERROR_STOP=1", stdin=open(os.path.join(folder, "schema.sql"), "rb"))
-        environment = {**os.environ, "NODE_PATH": modules, "NODE_ENV": "production", "REDIS_PORT": str(self.redis.port), "PG_SOCKET": self.database.folder,
-                       "PG_PORT": str(self.database.port), "PG_USER": self.database.user, "PORT": str(free_port()), "PROCESSES": "2"}
-        super().__init__(["node", os.path.join(folder, "server.js")], bench.log, env=environment)
-        self.http = self.ready["http"]
+        with contextlib.ExitStack() as below:  # what stands is stopped when the next does not start
+            redis = below.enter_context(Redis(bench, "everysec"))
+            database = below.enter_context(Postgres(bench))
+            with open(os.path.join(folder, "schema.sql"), "rb") as schema:
+                database.run("psql", *database.connection(), "-q", "-v", "ON_ERROR_STOP=1", stdin=schema)
+            environment = {**os.environ, "NODE_PATH": modules, "NODE_ENV": "production", "REDIS_PORT": str(redis.port), "PG_SOCKET": database.folder,
+                           "PG_PORT": str(database.port), "PG_USER": database.user, "PORT": str(free_port()), "PROCESSES": "2"}
+            super().__init__(["node", os.path.join(folder, "server.js")], bench.log, env=environment)
+            self.http, self.redis, self.database, self.below = self.ready["http"], redis, database, below.pop_all()
 
     @staticmethod
     def install(folder, target, modules):
@@ -127,5 +136,4 @@ class SeedsStack(Program):
 
     def stop(self, *_):
         super().stop()
-        self.database.stop(2)  # SIGINT: PostgreSQL's fast shutdown
-        self.redis.stop()
+        self.below.close()

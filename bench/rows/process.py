@@ -101,6 +101,10 @@ class Server(Program):
                           "--data", os.path.join(folder, "data")], bench.log)
         self.http, self.rpc = self.ready["http"], self.ready["rpc"]
 
+    def get(self, path):
+        with urllib.request.urlopen(f"http://{self.http}{path}") as page:
+            return json.load(page)
+
     def metrics(self):
         """Of a server that rests: workers publish their counts now and then, so they are read until they stay."""
         last = None

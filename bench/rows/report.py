@@ -30,7 +30,7 @@ def number(value):
 def ours(row):
     if "rate" not in row:
         return "-"
-    spread = f" ({number(row['min'])} to {number(row['max'])})" if row["rounds"] > 1 else ""
+    spread = f" ({number(row['min'])} to {number(row['max'])})" if row["min"] != row["max"] else ""
     return number(row["rate"]) + spread
 
 
