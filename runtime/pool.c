@@ -4,27 +4,11 @@
 #include "runtime/pool.h"
 
 #include <stdlib.h>
-#include <sanitizer/asan_interface.h>
-
-#include "runtime/assert.h"
 
 static const uint16_t class_bytes[POOL_CLASSES] = {64,   96,   128,  192,  256,  384,  512,   768,  1024,
                                                    1536, 2048, 3072, 4096, 6144, 8192, 10880, 16320};
 _Static_assert(POOL_BLOCK_BYTES_MAX % POOL_UNIT_BYTES == 0, "the class table is indexed by units");
 
-struct block {
-    struct block *next;
-};
-
-struct pool_chunk {
-    struct pool_chunk *next, **previous_next;         /* partial list of its class, or spares (next only) */
-    struct pool_chunk *all_next, **all_previous_next; /* pool->chunks */
-    struct block *free;
-    uint16_t class_index;
-    uint16_t block_bytes;
-    uint32_t live;   /* blocks that are out */
-    uint32_t virgin; /* offset of the first block never given out */
-};
 enum { CHUNK_HEADER_BYTES = 64 };
 _Static_assert(sizeof(struct pool_chunk) <= CHUNK_HEADER_BYTES, "blocks begin on the second cache line");
 _Static_assert(CHUNK_HEADER_BYTES + 4 * POOL_BLOCK_BYTES_MAX <= POOL_CHUNK_BYTES, "four of the largest fit");
@@ -167,23 +151,23 @@ static void *acquire_large(struct pool *pool, uint32_t size, enum account_cap ca
     return block;
 }
 
-void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap)
+void *pool_acquire_slow(struct pool *pool, uint32_t size, enum account_cap cap)
 {
     if (size > POOL_BLOCK_BYTES_MAX)
         return acquire_large(pool, size, cap);
 
-    uint8_t class_index = pool->class_of[(size + POOL_UNIT_BYTES - 1) / POOL_UNIT_BYTES];
+    uint8_t class_index = pool_class(pool, size);
     struct pool_chunk *chunk = pool->partial[class_index];
     if (!chunk) {
         chunk = chunk_for_class(pool, class_index, cap);
         if (!chunk)
             return NULL;
     }
-    struct block *block = chunk->free;
+    struct pool_block *block = chunk->free;
     if (block) {
         chunk->free = block->next;
     } else {
-        block = (struct block *)(void *)((char *)chunk + chunk->virgin);
+        block = (struct pool_block *)(void *)((char *)chunk + chunk->virgin);
         chunk->virgin += chunk->block_bytes;
     }
     chunk->live++;
@@ -194,7 +178,7 @@ void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap)
     return block;
 }
 
-void pool_release(struct pool *pool, void *memory, uint32_t size)
+void pool_release_slow(struct pool *pool, void *memory, uint32_t size)
 {
     counter_add(&pool->released, 1);
     if (size > POOL_BLOCK_BYTES_MAX) {
@@ -202,11 +186,11 @@ void pool_release(struct pool *pool, void *memory, uint32_t size)
         account_give(pool->account, size);
         return;
     }
-    struct pool_chunk *chunk = (struct pool_chunk *)(void *)((uintptr_t)memory & ~(uintptr_t)(POOL_CHUNK_BYTES - 1));
+    struct pool_chunk *chunk = pool_chunk_of(memory);
     ASSERT_SLOW(chunk->live > 0 && size <= chunk->block_bytes);
     if (!chunk_has_free(chunk))
         link_partial(pool, chunk);
-    struct block *block = memory;
+    struct pool_block *block = memory;
     block->next = chunk->free;
     chunk->free = block;
     ASAN_POISON_MEMORY_REGION((char *)memory + sizeof *block, chunk->block_bytes - sizeof *block);

@@ -16,10 +16,12 @@
 #ifndef CIRANDA_RUNTIME_POOL_H
 #define CIRANDA_RUNTIME_POOL_H
 
+#include <sanitizer/asan_interface.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/assert.h"
 #include "runtime/atomic.h"
 #include "runtime/error.h"
 
@@ -45,7 +47,20 @@ enum {
     POOL_SPARES_MAX = 4,
 };
 
-struct pool_chunk;
+struct pool_block {
+    struct pool_block *next;
+};
+
+/* The head of a chunk; blocks behind it. Fields are private: here so that acquire and release are inline. */
+struct pool_chunk {
+    struct pool_chunk *next, **previous_next;         /* partial list of its class, or spares (next only) */
+    struct pool_chunk *all_next, **all_previous_next; /* pool->chunks */
+    struct pool_block *free;
+    uint16_t class_index;
+    uint16_t block_bytes;
+    uint32_t live;   /* blocks that are out */
+    uint32_t virgin; /* offset of the first block never given out */
+};
 
 struct pool {
     struct account *account;
@@ -68,9 +83,50 @@ static inline uint32_t pool_usable_bytes(uint32_t size)
     return (size + POOL_UNIT_BYTES - 1) / POOL_UNIT_BYTES * POOL_UNIT_BYTES;
 }
 
+static inline uint8_t pool_class(const struct pool *pool, uint32_t size)
+{
+    return pool->class_of[(size + POOL_UNIT_BYTES - 1) / POOL_UNIT_BYTES];
+}
+
+static inline struct pool_chunk *pool_chunk_of(void *block)
+{
+    return (struct pool_chunk *)(void *)((uintptr_t)block & ~(uintptr_t)(POOL_CHUNK_BYTES - 1));
+}
+
+/* What the two below do when a list of chunks changes, the block is large or virgin, or nothing is there. */
+void *pool_acquire_slow(struct pool *pool, uint32_t size, enum account_cap cap);
+void pool_release_slow(struct pool *pool, void *block, uint32_t size);
+
 /* Thread: the pool's. Returns: pool_usable_bytes(size), not cleared; NULL: over the cap. */
-MUST_USE void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap);
+MUST_USE static inline void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap)
+{
+    struct pool_chunk *chunk = size <= POOL_BLOCK_BYTES_MAX ? pool->partial[pool_class(pool, size)] : NULL;
+    /* The last free block is the slow way's: the chunk may leave its list. */
+    if (!chunk || !chunk->free || !chunk->free->next)
+        return pool_acquire_slow(pool, size, cap);
+    struct pool_block *block = chunk->free;
+    chunk->free = block->next;
+    chunk->live++;
+    counter_add(&pool->acquired, 1);
+    ASAN_UNPOISON_MEMORY_REGION(block, pool_usable_bytes(size));
+    return block;
+}
+
 /* Thread: the pool's; any pool's for large blocks. `size` is what acquire was given. */
-void pool_release(struct pool *pool, void *block, uint32_t size);
+static inline void pool_release(struct pool *pool, void *memory, uint32_t size)
+{
+    struct pool_chunk *chunk = size <= POOL_BLOCK_BYTES_MAX ? pool_chunk_of(memory) : NULL;
+    /* The first free block and the last live one are the slow way's: the chunk enters its list, or leaves its class. */
+    if (!chunk || !chunk->free || chunk->live == 1) {
+        pool_release_slow(pool, memory, size);
+        return;
+    }
+    struct pool_block *block = memory;
+    block->next = chunk->free;
+    chunk->free = block;
+    chunk->live--;
+    counter_add(&pool->released, 1);
+    ASAN_POISON_MEMORY_REGION((char *)memory + sizeof *block, chunk->block_bytes - sizeof *block);
+}
 
 #endif

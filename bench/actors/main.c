@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* actors: what the runtime alone can do, row by row; nothing here touches a disk or a socket (tier T0).
- * `actors [--json] [--only ROW,...] [--rounds N] [--workers N]`
+ * `actors [--json] [--only ROW,...] [--rounds N] [--workers N] [--spin US]` (--spin: before a worker sleeps; default none)
  *
  * A row's result is the median of its rounds; with more than one, lowest and highest are printed too. Rounds of one row follow
  * each other: who compares with peers interleaves the programs (bench/peers have the same rows and options).
@@ -98,9 +98,9 @@ static void start(struct worker *worker, struct worker_task *task)
     bench->start(worker);
 }
 
-static double run(const struct bench *bench, uint32_t worker_count)
+static double run(const struct bench *bench, uint32_t worker_count, uint32_t spin_us)
 {
-    struct runtime_options options = {.worker_count = worker_count};
+    struct runtime_options options = {.worker_count = worker_count, .spin_us = spin_us};
     struct start_task start_task = {.task.run = start, .bench = bench};
     struct runtime *runtime;
     struct error error = {0};
@@ -114,13 +114,13 @@ static double run(const struct bench *bench, uint32_t worker_count)
 
 /* Each run is a process of its own: memory that one has made resident would be the next one's head start, and hide what the
  * idle actors take. */
-static double run_apart(const struct bench *bench, uint32_t worker_count)
+static double run_apart(const struct bench *bench, uint32_t worker_count, uint32_t spin_us)
 {
     int ends[2];
     pid_t child = pipe(ends) == 0 ? fork() : -1;
     double value;
     if (child == 0) {
-        value = run(bench, worker_count);
+        value = run(bench, worker_count, spin_us);
         _exit(write(ends[1], &value, sizeof value) == sizeof value ? 0 : 1);
     }
     int status = 1;
@@ -139,11 +139,12 @@ struct options {
     bool is_wanted[BENCH_COUNT];
     uint32_t rounds;
     uint32_t worker_count; /* 0: one a processor */
+    uint32_t spin_us;
 };
 
 static void usage(void)
 {
-    fprintf(stderr, "usage: actors [--json] [--only ROW,...] [--rounds N] [--workers N]\nrows:");
+    fprintf(stderr, "usage: actors [--json] [--only ROW,...] [--rounds N] [--workers N] [--spin US]\nrows:");
     for (size_t i = 0; i < BENCH_COUNT; i++)
         fprintf(stderr, " %s", benches[i]->name);
     fprintf(stderr, "\n");
@@ -196,6 +197,8 @@ static struct options parse_options(int argc, char **argv)
             options.rounds = number(argv[++i], ROUNDS_MAX);
         else if (strcmp(argv[i], "--workers") == 0)
             options.worker_count = number(argv[++i], 64);
+        else if (strcmp(argv[i], "--spin") == 0)
+            options.spin_us = number(argv[++i], 1000000);
         else
             usage();
     }
@@ -239,7 +242,7 @@ int main(int argc, char **argv)
             worker_count = bench->worker_count_min;
         double values[ROUNDS_MAX];
         for (uint32_t round = 0; round < options.rounds; round++)
-            values[round] = run_apart(bench, worker_count);
+            values[round] = run_apart(bench, worker_count, options.spin_us);
         print(bench, &options, values);
     }
     return 0;
