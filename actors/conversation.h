@@ -8,7 +8,8 @@
  *
  * Invariants
  *  C1  Nothing leaves before the version it was derived from is committed (the output gate).
- *  C2  The state runs ahead of the disk by at most RECORDS_IN_FLIGHT_MAX records; outputs never do.
+ *  C2  The state runs ahead of the disk by at most RECORDS_IN_FLIGHT_MAX records of messages and acts, and the few of the turn that
+ *      runs, each of whose attempts waits for its intent; outputs never do.
  *  C3  At most one turn runs. It is the first of state.turns.
  *  C4  An attempt at a model starts after its intent was flushed and ends with exactly one result event.
  *  C5  What a running turn says is dropped when the epoch is no longer that of its beginning.

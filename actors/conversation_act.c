@@ -304,6 +304,10 @@ enum err conversation_act(struct conversation *c, struct actor_context *context,
         conversation_refuse(c, context, msg, ERR_STALE, 0, "the conversation has another version");
         return OK;
     }
+    if (c->appends_in_flight >= RECORDS_IN_FLIGHT_MAX && (*msg)->kind != CONV_ERASE) {
+        conversation_refuse_overload(context, msg);
+        return OK;
+    }
     switch ((*msg)->kind) {
     case CONV_CANCEL: return cancel(c, context, msg);
     case CONV_ERASE: begin_erase(c, context, msg); return OK;

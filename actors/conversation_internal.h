@@ -22,6 +22,7 @@
 
 enum {
     RECORDS_IN_FLIGHT_MAX = 8192,
+    RECORDS_FOR_ACTS = 1024, /* of them: messages leave so many to acts */
     WAITERS_MAX = 16384,
     SUBSCRIBERS_MAX = 1024,
     STEP_EVENTS_MAX = 48,   /* handoffs of one route, two events each, and what stands around them */
@@ -158,6 +159,8 @@ void conversation_send_now(struct actor_context *context, struct actor_id to, st
 /* Refusals and bodies answer a request through the gate and use up its block. Null *request. */
 void conversation_refuse(struct conversation *conversation, struct actor_context *context, struct msg **request,
                          enum err code, uint32_t retry_after_s, const char *detail);
+/* Past the gate, which is what is stuck: too much waits for the disk. Nulls *request. */
+void conversation_refuse_overload(struct actor_context *context, struct msg **request);
 void conversation_answer_body(struct conversation *conversation, struct actor_context *context, struct msg **request,
                               struct slice body);
 void conversation_answer_self(struct conversation *conversation, struct actor_context *context, struct msg **request);

@@ -209,6 +209,14 @@ void conversation_refuse(struct conversation *c, struct actor_context *context, 
     conversation_send(c, context, answer->msg.to, answer);
 }
 
+void conversation_refuse_overload(struct actor_context *context, struct msg **request)
+{
+    struct conv_request *refused = (struct conv_request *)(void *)*request;
+    *request = NULL;
+    metrics_add(conversation_metrics.refused[ERR_LIMIT], 1);
+    conv_request_refuse(context->worker, &refused, ERR_LIMIT, 1, "too much of this conversation waits for the disk");
+}
+
 void conversation_answer_body(struct conversation *c, struct actor_context *context, struct msg **request,
                               struct slice body)
 {

@@ -441,8 +441,6 @@ static struct refusal check_message(const struct conversation *c, const struct c
         return (struct refusal){ERR_INVALID, 0, "from is too long"};
     if (request->agent.size && config_find_agent(config, request->agent) < 0)
         return (struct refusal){ERR_INVALID, 0, "no such agent"};
-    if (c->appends_in_flight >= RECORDS_IN_FLIGHT_MAX || c->waiter_count >= WAITERS_MAX)
-        return (struct refusal){ERR_LIMIT, 1, "too many messages of this conversation wait for the disk"};
     return (struct refusal){.code = OK};
 }
 
@@ -521,6 +519,10 @@ enum err conversation_accept(struct conversation *c, struct actor_context *conte
         const struct dedup_entry *entry = dedup_find(&c->state.dedup, dedup_message_hash(request->message_id));
         if (entry) /* before If-Match: a repeated request gets the answer of the first, whatever has happened since */
             return accept_copy(c, context, msg, entry);
+    }
+    if (c->appends_in_flight >= RECORDS_IN_FLIGHT_MAX - RECORDS_FOR_ACTS || c->waiter_count >= WAITERS_MAX) {
+        conversation_refuse_overload(context, msg);
+        return OK;
     }
     struct config *config = conversation_services(context)->config;
     struct refusal refusal = check_message(c, config, request);

@@ -17,6 +17,7 @@
 
 #include <stdlib.h>
 
+#include "actors/admission.h"
 #include "actors/config/config.h"
 #include "actors/conversation_key.h"
 #include "actors/directory_internal.h"
@@ -271,7 +272,8 @@ static void refuse(struct directory *d, struct msg **msg, enum err code, uint32_
 static void hold(struct directory *d, struct entry *entry, struct msg **msg)
 {
     const struct config *config = d->services->config;
-    if (entry->held_count >= config->conversation.mailbox_messages && !was_let_in(*msg) && wants_answer(*msg)) {
+    bool is_bounded = !((*msg)->flags & MSG_CONTROL) && !was_let_in(*msg);
+    if (is_bounded && entry->held_count >= config->conversation.mailbox_messages) {
         refuse(d, msg, ERR_MAILBOX_FULL, 1, "too many requests wait for this conversation");
         return;
     }
@@ -736,8 +738,11 @@ static void on_end(struct actor_context *context, enum err reason)
             refuse_held(d, d->slots[i], ERR_SHUTDOWN, 1, "the server is shutting down");
 }
 
-static const struct actor_type directory_type = {
-    .name = "directory", .on_message = on_message, .on_exit = on_end, .mailbox_count_max = 65536, .is_pinned = true};
+static const struct actor_type directory_type = {.name = "directory",
+                                                 .on_message = on_message,
+                                                 .on_exit = on_end,
+                                                 .mailbox_count_max = ADMISSION_REQUESTS_WAITING_MAX,
+                                                 .is_pinned = true};
 
 enum err directory_start(struct worker *worker, struct services *services, struct actor_id *ret_id, struct error *error)
 {

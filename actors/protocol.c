@@ -65,10 +65,19 @@ static struct msg *create_block(struct worker *worker, uint16_t kind, uint8_t fl
     return msg;
 }
 
+/* What says what to leave off, or that nobody waits any more, is let in wherever there is memory: it shortens the queues. */
+static uint8_t request_flags(uint16_t kind)
+{
+    return kind >= CONV_UNSUBSCRIBE && kind <= CONV_HANDOFF ? MSG_CONTROL : 0;
+}
+
+_Static_assert(CONV_UNSUBSCRIBE < CONV_ABANDON && CONV_ABANDON < CONV_CANCEL && CONV_CANCEL < CONV_HANDOFF,
+               "acts and farewells stand together");
+
 struct conv_request *conv_request_create(struct worker *worker, uint16_t kind, const struct conv_request *fill)
 {
-    return (struct conv_request *)(void *)create_block(worker, kind, 0, fill, sizeof *fill, request_texts,
-                                                       COUNT(request_texts));
+    return (struct conv_request *)(void *)create_block(worker, kind, request_flags(kind), fill, sizeof *fill,
+                                                       request_texts, COUNT(request_texts));
 }
 
 struct conv_answer *conv_answer_create(struct worker *worker, uint16_t kind, const struct conv_answer *fill)

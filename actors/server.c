@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "actors/admission.h"
 #include "actors/api/api.h"
 #include "actors/config/config.h"
 #include "actors/conversation.h"
@@ -336,6 +337,7 @@ enum err server_create(const struct server_options *options, struct server **ret
         goto destroy;
     server_metrics_register();
     conversation_metrics_register();
+    admission_metrics_register();
     struct hash128 seed;
     clock_random_bytes(&seed, sizeof seed);
     conversation_key_set_seed(seed);
@@ -375,6 +377,7 @@ enum err server_create(const struct server_options *options, struct server **ret
         services->providers = server->providers;
         services->limits = server->limits;
         services->directories = server->directories;
+        services->records_waiting_max = options->records_waiting_max;
     }
     *ret_server = server;
     return OK;

@@ -19,6 +19,7 @@ struct server_options {
     struct config *config;             /* a reference is taken */
     const char *journal_vfs;           /* NULL; the simulation's SQLite VFS */
     uint64_t message_memory_bytes_max; /* 0: from the configuration */
+    uint32_t records_waiting_max;      /* 0: admission.h's; the simulation takes few */
 };
 
 MUST_USE enum err server_create(const struct server_options *options, struct server **ret_server, struct error *error);

@@ -5,6 +5,7 @@
 #define CIRANDA_ACTORS_SERVICES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "runtime/msg.h"
 
@@ -29,6 +30,7 @@ struct services {
     struct providers *providers;        /* llm/provider.h: breakers and permits */
     const struct actor_id *directories; /* one a worker */
     struct actor_id dead_letters;
+    uint32_t records_waiting_max; /* admission.h; 0: the usual */
     /* this worker's */
     struct worker *worker;
     struct config *config; /* the present one; a turn that began keeps a reference to its own */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "runtime/assert.h"
+#include "runtime/planted.h"
 #include "runtime/worker.h"
 
 enum { GROUP_COUNT_DEFAULT = 4096, TAIL_RECORDS_DEFAULT = 1000000, TAIL_RECORDS_MIN = 16 };
@@ -34,10 +35,14 @@ void answers_push(struct answers *answers, struct msg *msg)
     ASSERT(msg->home < WORKERS_MAX);
     msg_list_append(&answers->chains[msg->home], msg);
     answers->workers |= UINT64_C(1) << msg->home;
+    answers->append_count += msg->kind == MSG_JOURNAL_APPEND;
 }
 
 void answers_send(struct journal *journal, struct answers *answers)
 {
+    if (!(PLANTED(WAITING_COUNT_LEAKS) && atomic_load_relaxed(&journal->is_full)))
+        atomic_sub_relaxed(&journal->appends_waiting, answers->append_count);
+    answers->append_count = 0;
     while (answers->workers) {
         uint32_t index = (uint32_t)__builtin_ctzll(answers->workers);
         answers->workers &= answers->workers - 1;
@@ -64,6 +69,7 @@ void journal_forward_read(struct journal *journal, struct msg *msg)
 
 void journal_submit_append(struct journal *journal, struct journal_append *append)
 {
+    atomic_add_relaxed(&journal->appends_waiting, 1);
     submit(journal, &journal->write_lane, &append->msg, MSG_JOURNAL_APPEND);
 }
 
@@ -264,6 +270,11 @@ void journal_abandon(struct journal *journal)
     writer_refuse_all(journal, ERR_SHUTDOWN);
     reader_refuse_all(journal, ERR_SHUTDOWN);
     destroy(journal, false);
+}
+
+uint32_t journal_appends_waiting(const struct journal *journal)
+{
+    return atomic_load_relaxed(&journal->appends_waiting);
 }
 
 void journal_get_stats(const struct journal *journal, struct journal_stats *ret_stats)

@@ -230,6 +230,8 @@ void journal_submit_save(struct journal *journal, struct journal_save *save);
 void journal_submit_erase(struct journal *journal, struct journal_erase *erase);
 void journal_submit_scan(struct journal *journal, struct journal_scan *scan);
 void journal_release(void *memory); /* Thread: any. Accepts NULL. */
+/* Appends submitted and not yet answered. Thread: any; advisory. */
+uint32_t journal_appends_waiting(const struct journal *journal);
 
 /* Simulation: one group / one read request on the calling thread. Returns: whether there was something to do. */
 bool journal_write_step(struct journal *journal);

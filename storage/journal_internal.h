@@ -26,6 +26,7 @@ enum {
 /* Answers on their way home: one chain and at most one wake a worker. */
 struct answers {
     uint64_t workers; /* bit set: which chains are not empty */
+    uint32_t append_count;
     struct msg_list chains[WORKERS_MAX];
 };
 
@@ -83,6 +84,8 @@ struct journal {
     /* Set by close or abandon (release), read by the threads (acquire, request_lane_wait); without it they would not end. */
     ATOMIC(bool) is_writer_stopping, is_reader_stopping, is_abandoned;
     ATOMIC(bool) is_failed, is_full; /* writer; for the others advisory */
+    /* Workers add, the writer takes off what it answers; what comes after the end stays counted. Advisory: admission.h */
+    ATOMIC(uint32_t) appends_waiting;
     struct journal_counters counters;
 };
 

@@ -12,6 +12,7 @@
  */
 #include "actors/api/api_message.h"
 
+#include "actors/admission.h"
 #include "actors/api/api_input.h"
 #include "actors/api/api_internal.h"
 #include "net/json.h"
@@ -311,8 +312,9 @@ void api_handle_message(struct api *api, const struct api_call *call)
 {
     struct conv_request message;
     uint64_t wait_s;
-    if (api->services->is_draining) {
-        api_refuse_code(api, &call->exchange, ERR_SHUTDOWN, SLICE_LITERAL("draining: no new messages"), 0);
+    enum err admitted = admission_check(api->services);
+    if (admitted != OK) {
+        api_refuse_code(api, &call->exchange, admitted, slice_from_text(err_text(admitted)), 0);
         return;
     }
     if (!read_message(api, call, &message) || !read_wait(api, call, &wait_s) || !is_within_limits(api, call, &message))

@@ -52,6 +52,7 @@ static const struct {
     {ERR_SHUTDOWN, 503, "draining", 1},
     {ERR_ACTOR_GONE, 503, "draining", 1},
     {ERR_NO_MEMORY, 503, "overload", 1},
+    {ERR_OVERLOAD, 503, "overload", 1},
     {ERR_TIMEOUT, 503, "overload", 1},
     {ERR_CRASHED, 503, "crashed", 1},
     {ERR_STORAGE_FULL, 507, "storage-full", 10},

@@ -23,6 +23,7 @@ static const struct {
     {ERR_SHUTDOWN, "draining"},
     {ERR_ACTOR_GONE, "draining"},
     {ERR_NO_MEMORY, "overloaded"},
+    {ERR_OVERLOAD, "overloaded"},
     {ERR_TIMEOUT, "overloaded"},
     {ERR_CRASHED, "crashed"},
     {ERR_STORAGE_FULL, "storage_full"},

@@ -71,6 +71,7 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .retry_attempts = between(1, 4),
         .breaker_failures = between(1, 8),
         .pipeline = between(1, 32),
+        .records_waiting = perhaps(250, 6),
     };
     if (plan->outage_ms) { /* many who want a model at once, and nothing that ends a call but the provider: V7 */
         plan->conversations = plan->customers = CONVERSATIONS_MAX;
@@ -112,12 +113,12 @@ void plan_print(const struct plan *plan)
            "reject=%u leave=%u takeover=%u provider_fault=%u observers=%u crashes=%u io_crash=%u kill=%u full=%u rots=%u "
            "idle_ms=%u "
            "dedup=%u queued=%u mailbox=%u retry=%u breaker=%u pipeline=%u hold=%u flush_ms=%u stuck=%u outage=%u acts=%u "
-           "erasures=%u\n",
+           "erasures=%u records_waiting=%u\n",
            plan->seed, plan->workers, plan->conversations, plan->customers, plan->messages, plan->model_per_mille,
            plan->copy_per_mille, plan->forge_per_mille, plan->ahead_per_mille, plan->async_per_mille,
            plan->reject_per_mille, plan->leave_per_mille, plan->takeover_per_mille, plan->provider_fault_per_mille,
            plan->observers, plan->crashes, plan->io_crash_per_mille, plan->kill_per_mille, plan->full_disks, plan->rots,
            plan->idle_ms, plan->dedup_messages, plan->queued_turns, plan->mailbox_messages, plan->retry_attempts,
            plan->breaker_failures, plan->pipeline, plan->hold_per_mille, plan->flush_ms_max, plan->stuck_per_mille,
-           plan->outage_ms, plan->acts, plan->erasures);
+           plan->outage_ms, plan->acts, plan->erasures, plan->records_waiting);
 }

@@ -45,6 +45,7 @@ struct plan {
     /* configuration of the server */
     uint32_t idle_ms, dedup_messages, history_messages, queued_turns, mailbox_messages, retry_attempts, breaker_failures;
     uint32_t pipeline;
+    uint32_t records_waiting; /* above it no message is admitted; 0: the server's own bound, which no run reaches */
     struct sim_options network;
 };
 

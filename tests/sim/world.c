@@ -289,7 +289,8 @@ void world_boot(struct world *world)
     const struct config_flags flags = {.file = world->config_path};
     if (config_load(&flags, &config, &error) != OK)
         fail("configuration: %s", error.text);
-    const struct server_options options = {.config = config, .journal_vfs = VFS_NAME};
+    const struct server_options options = {
+        .config = config, .journal_vfs = VFS_NAME, .records_waiting_max = world->plan->records_waiting};
     enum err code = server_create(&options, &world->server, &error);
     if (code == OK)
         code = server_start_stepped(world->server, &error);

@@ -93,6 +93,35 @@ static void many_records_are_in_flight_and_answers_keep_their_order(void **state
     assert_true(stats.groups < 10); /* the state ran ahead of the disk */
 }
 
+static void acts_get_through_when_too_many_messages_wait_for_the_disk(void **state)
+{
+    struct world *world = *state;
+    world_say(world, "c", "", "wake up");
+    world_settle(world);
+    for (uint32_t i = 0; i < RECORDS_IN_FLIGHT_MAX - RECORDS_FOR_ACTS; i++) {
+        world_say(world, "c", "", "again");
+        if (i % 100 == 0)
+            world_run(world);
+    }
+    uint64_t message = world_say(world, "c", "", "one too many");
+    world_run(world);
+    assert_refused(world_last(world, message), ERR_LIMIT);
+
+    uint64_t last = 0;
+    for (uint32_t i = 0; i <= RECORDS_FOR_ACTS; i++) {
+        last = WORLD_REQUEST(world, i % 2 ? CONV_RESUME : CONV_PARK);
+        if (i == 0)
+            message = last;
+        if (i % 100 == 0)
+            world_run(world);
+    }
+    world_run(world);
+    assert_null(world_last(world, message)); /* taken, and waits like all else */
+    assert_refused(world_last(world, last), ERR_LIMIT);
+    world_settle(world);
+    assert_int_equal(world_last(world, message)->kind, CONV_FINISHED);
+}
+
 /* ---- rule 2: idempotent -------------------------------------------------------------------------------------------------- */
 
 static void sixty_four_racing_copies_are_one_turn_and_equal_answers(void **state)
@@ -642,6 +671,7 @@ int main(void)
         TEST(an_answer_leaves_after_its_record_is_on_disk),
         TEST(a_turn_of_a_rule_is_three_facts_in_order),
         TEST(many_records_are_in_flight_and_answers_keep_their_order),
+        TEST(acts_get_through_when_too_many_messages_wait_for_the_disk),
         TEST(sixty_four_racing_copies_are_one_turn_and_equal_answers),
         TEST(the_same_id_with_another_payload_is_refused),
         TEST(a_copy_after_passivation_still_gets_the_stored_answer),

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "actors/admission.h"
 #include "tests/unit/api/api_world.h"
 
 #define PATH "/v1/conversations/c-17/messages"
@@ -326,6 +327,22 @@ static void a_draining_server_takes_no_message(void **state)
     assert_int_equal(world_sent_count(), 0);
 }
 
+static void when_too_much_waits_for_the_disk_messages_are_refused_and_acts_are_not(void **state)
+{
+    (void)state;
+    world_appends_waiting = ADMISSION_RECORDS_WAITING_MAX;
+    uint32_t refused = world_post(PATH, "not even looked at");
+    assert_status(refused, 503);
+    assert_body_has(refused, "urn:ciranda:problem:overload");
+    assert_true(world_has_header(refused, "Retry-After: "));
+    assert_int_equal(world_sent_count(), 0);
+    world_post("/v1/conversations/c-1/cancel", "{}");
+    assert_int_equal(world_sent_count(), 1);
+    world_appends_waiting--;
+    world_post(PATH, SAY);
+    assert_int_equal(world_sent_count(), 2);
+}
+
 static void an_overloaded_or_leaving_directory_is_503(void **state)
 {
     (void)state;
@@ -498,6 +515,7 @@ int main(void)
         TEST(the_idempotency_key_is_the_message_id),
         TEST(if_match_goes_to_the_conversation),
         TEST(a_draining_server_takes_no_message),
+        TEST(when_too_much_waits_for_the_disk_messages_are_refused_and_acts_are_not),
         TEST(an_overloaded_or_leaving_directory_is_503),
         TEST(a_client_that_leaves_is_told_to_the_conversation_and_cancels_nothing),
         TEST(an_answer_to_an_earlier_life_of_a_request_is_dropped),

@@ -20,6 +20,7 @@ enum { EXCHANGES_MAX = 2048, SENT_MAX = 8192 };
 
 struct services world_services;
 struct journal_stats world_journal_stats;
+uint32_t world_appends_waiting;
 enum err world_directory_code;
 bool world_reader_is_slow;
 struct world_dead_letters world_dead_letters;
@@ -104,6 +105,7 @@ int world_start(void **state)
     if (config_load(&no_flags, &world_services.config, &error) != OK)
         return -1;
     world_journal_stats = (struct journal_stats){0};
+    world_appends_waiting = 0;
     world_directory_code = OK;
     world_reader_is_slow = false;
     world_dead_letters = (struct world_dead_letters){0};
@@ -416,6 +418,12 @@ void world_answer_list(enum err result, struct journal_list_item *items, uint32_
 void journal_release(void *memory)
 {
     free(memory);
+}
+
+uint32_t journal_appends_waiting(const struct journal *journal)
+{
+    (void)journal;
+    return world_appends_waiting;
 }
 
 void journal_get_stats(const struct journal *journal, struct journal_stats *ret_stats)

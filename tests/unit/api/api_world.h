@@ -28,8 +28,9 @@ struct world_answer {
 
 extern struct services world_services;
 extern struct journal_stats world_journal_stats;
-extern enum err world_directory_code; /* what directory_send answers; it takes the request only when OK */
-extern bool world_reader_is_slow;     /* http_stream_write refuses */
+extern uint32_t world_appends_waiting; /* journal_appends_waiting */
+extern enum err world_directory_code;  /* what directory_send answers; it takes the request only when OK */
+extern bool world_reader_is_slow;      /* http_stream_write refuses */
 
 int world_start(void **state);
 int world_stop(void **state);
