@@ -34,6 +34,8 @@ static struct row ring_rows[] = {
     ROW(struct ring_stats, late_completions, "ring_late_completions", "completions of operations that had ended"),
     ROW(struct ring_stats, buffer_shortages, "ring_buffer_shortages", "receives that found no buffer"),
     ROW(struct ring_stats, overflows, "ring_overflows", "completion queue overflows"),
+    ROW(struct ring_stats, waiting_starts, "ring_waiting_starts",
+        "times that the submission queue was full"),
 };
 
 static struct row worker_rows[] = {
@@ -43,12 +45,16 @@ static struct row worker_rows[] = {
     ROW(struct worker_stats, spawned, "actors_spawned", "actors spawned"),
     ROW(struct worker_stats, ended, "actors_ended", "actors ended"),
     ROW(struct worker_stats, crashes, "actor_crashes", "actors that ended with a failure"),
+    ROW(struct worker_stats, activations, "actor_activations", "parked actors made runnable by another worker"),
     ROW(struct worker_stats, wakes, "worker_wakes", "wakes sent to sleeping workers"),
     ROW(struct worker_stats, sleeps, "worker_sleeps", "times a worker blocked in its ring"),
     ROW(struct worker_stats, donations, "actor_donations", "actors handed to an idle worker"),
     ROW(struct worker_stats, dead_letters, "actor_undeliverable", "messages that reached nobody"),
     ROW(struct worker_stats, refusals, "mailbox_refusals", "sends to a full mailbox"),
-    ROW(struct worker_stats, pool_misses, "pool_misses", "message blocks that needed malloc"),
+    ROW(struct worker_stats, pool_misses, "pool_misses", "calls of malloc by the pools: chunks and large blocks"),
+    ROW(struct worker_stats, blocks_acquired, "pool_blocks_acquired", "message blocks taken from the pools"),
+    ROW(struct worker_stats, blocks_released, "pool_blocks_released", "message blocks given back"),
+    ROW(struct worker_stats, foreign_frees, "pool_foreign_frees", "message blocks carried home to another worker"),
 };
 
 static struct row http_rows[] = {
@@ -73,6 +79,7 @@ static struct row journal_rows[] = {
     ROW(struct journal_stats, appends, "journal_appends", "records committed"),
     ROW(struct journal_stats, groups, "journal_groups", "commit groups"),
     ROW(struct journal_stats, flushes, "journal_flushes", "flushes of the write-ahead log"),
+    ROW(struct journal_stats, heads, "journal_heads", "rows of heads written"),
     ROW(struct journal_stats, bytes, "journal_bytes", "record bytes committed"),
     ROW(struct journal_stats, full, "journal_full", "appends refused for want of space"),
     ROW(struct journal_stats, loads, "journal_loads", "conversations read for a wake"),
@@ -80,6 +87,7 @@ static struct row journal_rows[] = {
     ROW(struct journal_stats, corrupt, "journal_corrupt", "records that failed their checksum"),
     ROW(struct journal_stats, queued, "journal_queued", "requests waiting for the writer"),
     ROW(struct journal_stats, group_last, "journal_group_last", "records in the last group"),
+    ROW(struct journal_stats, commit_ns_total, "journal_commit_ns", "time spent in commits"),
     ROW(struct journal_stats, flush_ns_last, "journal_commit_ns_last", "duration of the last commit"),
     ROW(struct journal_stats, flush_ns_max, "journal_commit_ns_max", "longest commit"),
 };
