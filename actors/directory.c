@@ -91,6 +91,7 @@ struct directory {
     uint32_t slot_count, entry_count;
     struct entry_list waiting, idle, timed;
     uint32_t loads_in_flight;
+    uint32_t held_count;         /* of all entries */
     struct journal_list *resume; /* the page to ask for once the last one's conversations are awake */
     char resume_after[JOURNAL_KEY_BYTES_MAX];
     struct directory_stats stats;
@@ -277,20 +278,26 @@ static void hold(struct directory *d, struct entry *entry, struct msg **msg)
         refuse(d, msg, ERR_MAILBOX_FULL, 1, "too many requests wait for this conversation");
         return;
     }
+    if (is_bounded && d->held_count >= ADMISSION_REQUESTS_WAITING_MAX) {
+        refuse(d, msg, ERR_OVERLOAD, 1, "too many requests wait for conversations that are waking");
+        return;
+    }
     (*msg)->next = NULL;
     *entry->held_end = *msg;
     entry->held_end = &(*msg)->next;
     entry->held_count++;
+    d->held_count++;
     *msg = NULL;
 }
 
-static struct msg *pop_held(struct entry *entry)
+static struct msg *pop_held(struct directory *d, struct entry *entry)
 {
     struct msg *msg = entry->held;
     entry->held = msg->next;
     if (!entry->held)
         entry->held_end = &entry->held;
     entry->held_count--;
+    d->held_count--;
     msg->next = NULL;
     return msg;
 }
@@ -299,7 +306,7 @@ static void refuse_held(struct directory *d, struct entry *entry, enum err code,
                         const char *detail)
 {
     while (entry->held) {
-        struct msg *msg = pop_held(entry);
+        struct msg *msg = pop_held(d, entry);
         refuse(d, &msg, code, retry_after_s, detail);
     }
 }
@@ -325,7 +332,7 @@ static bool deliver(struct directory *d, struct entry *entry, struct msg **msg)
 static void deliver_held(struct directory *d, struct entry *entry)
 {
     while (entry->held) {
-        struct msg *msg = pop_held(entry);
+        struct msg *msg = pop_held(d, entry);
         if (deliver(d, entry, &msg))
             continue;
         msg->next = entry->held; /* first again; nothing was sent behind it */
@@ -333,6 +340,7 @@ static void deliver_held(struct directory *d, struct entry *entry)
         if (!msg->next)
             entry->held_end = &msg->next;
         entry->held_count++;
+        d->held_count++;
         return;
     }
 }
@@ -374,7 +382,7 @@ static void start_loads(struct directory *d)
 static bool has_first_message(struct directory *d, struct entry *entry)
 {
     while (entry->held && entry->held->kind != CONV_MESSAGE && entry->held->kind != CONV_DEAD_MESSAGE) {
-        struct msg *msg = pop_held(entry);
+        struct msg *msg = pop_held(d, entry);
         refuse(d, &msg, ERR_NOT_FOUND, 0, "no such conversation");
     }
     return entry->held != NULL;
@@ -512,6 +520,7 @@ static void hold_first(struct entry *entry, struct msg *crash_msg, struct msg *u
         *end = kept;
         end = &kept->next;
         entry->held_count++;
+        d->held_count++;
     }
     *end = entry->held;
     if (!entry->held)
@@ -736,6 +745,7 @@ static void on_end(struct actor_context *context, enum err reason)
     for (uint32_t i = 0; i < d->slot_count; i++)
         if (d->slots[i])
             refuse_held(d, d->slots[i], ERR_SHUTDOWN, 1, "the server is shutting down");
+    ASSERT(d->held_count == 0);
 }
 
 static const struct actor_type directory_type = {.name = "directory",
