@@ -87,14 +87,22 @@ static bool read_text(struct params_reader *reader, struct slice *ret_text, cons
     return is_clean_text(*ret_text);
 }
 
-static void read_text_field(struct params_reader *reader, uint32_t field, const char *pointer)
+/* The pointer is written here and not before: nearly all fields are right. A key too long to be one of ours is not repeated. */
+static void refuse_field(struct params_reader *reader, struct slice key, const char *what)
+{
+    char pointer[PROBLEM_POINTER_BYTES];
+    snprintf(pointer, sizeof pointer, "/%.*s", key.size < 64 ? (int)key.size : 1, key.size < 64 ? key.data : "?");
+    problem_add_error(reader->problem, 400, pointer, "%s", what);
+}
+
+static void read_text_field(struct params_reader *reader, uint32_t field)
 {
     struct slice text;
     const char *what;
     if (!read_text(reader, &text, &what)) {
         if (field == MESSAGE_TEXT)
             reader->params->message.has_text = true; /* one mistake is told once */
-        problem_add_error(reader->problem, 400, pointer, "%s", what);
+        refuse_field(reader, fields[field].name, what);
         return;
     }
     switch (field) {
@@ -105,16 +113,16 @@ static void read_text_field(struct params_reader *reader, uint32_t field, const 
     }
 }
 
-static void read_number_field(struct params_reader *reader, uint32_t field, const char *pointer)
+static void read_number_field(struct params_reader *reader, uint32_t field)
 {
     if (pack_peek(&reader->pack) != PACK_NUMBER) {
         pack_skip(&reader->pack);
-        problem_add_error(reader->problem, 400, pointer, "must be a whole number, not negative");
+        refuse_field(reader, fields[field].name, "must be a whole number, not negative");
         return;
     }
     uint64_t number = pack_read_number(&reader->pack);
     if (number > INT64_MAX) {
-        problem_add_error(reader->problem, 400, pointer, "must be at most 2^63-1");
+        refuse_field(reader, fields[field].name, "must be at most 2^63-1");
         return;
     }
     switch (field) {
@@ -184,7 +192,6 @@ static void read_metadata(struct params_reader *reader)
 
 static void read_pair(struct params_reader *reader, uint32_t known)
 {
-    char pointer[PROBLEM_POINTER_BYTES];
     struct slice key;
     const char *what;
     if (!read_text(reader, &key, &what)) {
@@ -192,22 +199,21 @@ static void read_pair(struct params_reader *reader, uint32_t known)
         pack_skip(&reader->pack);
         return;
     }
-    snprintf(pointer, sizeof pointer, "/%.*s", key.size < 64 ? (int)key.size : 1, key.size < 64 ? key.data : "?");
     uint32_t field = find_field(key);
     if (field == RPC_FIELD_COUNT || !(known & RPC_FIELD(field))) {
-        problem_add_error(reader->problem, 400, pointer, "unknown field");
+        refuse_field(reader, key, "unknown field");
         pack_skip(&reader->pack);
         return;
     }
     if (reader->params->present & RPC_FIELD(field)) {
-        problem_add_error(reader->problem, 400, pointer, "is there twice");
+        refuse_field(reader, key, "is there twice");
         pack_skip(&reader->pack);
         return;
     }
     reader->params->present |= RPC_FIELD(field);
     switch (fields[field].kind) {
-    case KIND_TEXT: read_text_field(reader, field, pointer); break;
-    case KIND_NUMBER: read_number_field(reader, field, pointer); break;
+    case KIND_TEXT: read_text_field(reader, field); break;
+    case KIND_NUMBER: read_number_field(reader, field); break;
     case KIND_METADATA: read_metadata(reader); break;
     }
 }
