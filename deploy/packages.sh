@@ -1,7 +1,7 @@
 # Debian packages that building and testing need, and the one way to get them. Sourced by ./run and ./check.
 BUILD_PACKAGES="gcc libc6-dev cmake ninja-build pkg-config python3 curl ca-certificates liburing-dev libck-dev libjemalloc-dev
  libcurl4-openssl-dev libsqlite3-dev libjansson-dev libyaml-dev libmsgpack-dev libisal-dev zlib1g-dev libssl-dev"
-TEST_PACKAGES="libcmocka-dev clang clang-format llvm libclang-rt-14-dev nginx-light haproxy h2o openssl sqlite3 procps git nodejs npm"
+TEST_PACKAGES="libcmocka-dev clang clang-format llvm libclang-rt-14-dev python3-msgpack nginx-light haproxy h2o openssl sqlite3 procps git nodejs npm"
 
 PEER_PACKAGES="erlang-base libcaf-dev g++" # what bench/peers are written in; only benchmarks need them
 BENCH_PACKAGES="$PEER_PACKAGES wrk nginx-light redis-server redis-tools postgresql strace nodejs npm" # bench/run; each may be missing

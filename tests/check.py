@@ -134,7 +134,7 @@ def step_asan(options):
         blackbox("asan", options, only=ASAN_SCRIPTS)
 
 
-ASAN_SCRIPTS = {"api_test.py", "cli_test.py", "http_test.py", "faults_test.py", "model_test.py"}
+ASAN_SCRIPTS = {"api_test.py", "cli_test.py", "http_test.py", "faults_test.py", "model_test.py", "rpc_test.py"}
 
 
 def step_tsan(options):
