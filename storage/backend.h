@@ -36,6 +36,14 @@ enum backend_mark {
     BACKEND_MARK_COUNT
 };
 
+/* An erasure that is under way: which records of a key are to go, and where to go on. */
+#define BACKEND_ERASURE_SCAN ((uint64_t)INT64_MAX) /* as `next`: no chain leads to the records */
+struct backend_erasure {
+    struct slice key;
+    uint64_t upto; /* later records are of the key's next life */
+    uint64_t next; /* the record from which the chain leads back to the others; 0: none is left */
+};
+
 /* Which heads a listing wants: journal_list without its message. */
 struct backend_list_query {
     struct slice prefix, after_key;
@@ -67,8 +75,14 @@ struct backend_type {
     enum err (*find_record)(struct backend *backend, uint64_t offset, struct record *ret_record);
     /* Overwrites what they delete, within the engine's pages. No such row: OK. */
     enum err (*erase_record)(struct backend *backend, uint64_t offset);
-    enum err (*erase_records_of)(struct backend *backend, struct slice key); /* by a full scan */
-    enum err (*erase_head)(struct backend *backend, struct slice key);       /* and the snapshot */
+    /* By a scan of all records up to `upto`. */
+    enum err (*erase_records_of)(struct backend *backend, struct slice key, uint64_t upto);
+    enum err (*erase_head)(struct backend *backend, struct slice key);                       /* and the snapshot */
+    enum err (*put_erasure)(struct backend *backend, const struct backend_erasure *erasure); /* one a key */
+    enum err (*drop_erasure)(struct backend *backend, struct slice key);
+    /* Also outside a transaction. ERR_NOT_FOUND: none. Slices live until the next call. */
+    enum err (*find_erasure)(struct backend *backend, struct slice key, struct backend_erasure *ret_erasure);
+    enum err (*first_erasure)(struct backend *backend, struct backend_erasure *ret_erasure);
     /* Outside a transaction: writes back what gathered when it is due; `is_idle`: there is time. `ret_did` false: nothing. */
     enum err (*maintain)(struct backend *backend, bool is_idle, bool *ret_did);
     /* Outside a transaction: nothing erased is left in any file of the engine. ERR_STORAGE_BUSY: a reader keeps it. */

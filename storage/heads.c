@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* heads: see heads.h. A chained hash of entries that never move, from slabs. The hash is keyed with random numbers, since
- * clients choose conversation ids. Bound: an entry a key that was appended to since the sweep before the last began, some
- * 260,000 (HEADS_DIRTY_DUE in journal_writer.c); 210 to 370 bytes each by the length of the key. */
+ * clients choose conversation ids. Bound: an entry a key that was appended to since the last sweep began, some 200,000
+ * (HEADS_DIRTY_DUE and half of it, in journal_writer.c); 160 bytes each with a key of the usual length. */
 #include "storage/heads.h"
 
 #include <pthread.h>
@@ -126,16 +126,45 @@ void heads_prefetch_entry(const struct heads *heads, struct slice key)
     __builtin_prefetch(entry->key);
 }
 
+static struct record_head view_of(const struct head_entry *entry)
+{
+    struct record_head head = {.key = slice_of(entry->key, entry->key_size),
+                               .offset = entry->offset,
+                               .version = entry->version,
+                               .record_count = entry->record_count,
+                               .summary = {.status = entry->status,
+                                           .is_open = entry->is_open,
+                                           .messages = entry->messages,
+                                           .created_ms = entry->created_ms,
+                                           .updated_ms = entry->updated_ms}};
+    memcpy(head.summary.owner, entry->owner, sizeof entry->owner);
+    return head;
+}
+
+static void set_view(struct head_entry *entry, uint64_t offset, uint64_t version, uint32_t record_count,
+                     const struct journal_summary *summary)
+{
+    size_t owner_size = strnlen(summary->owner, sizeof summary->owner);
+    entry->offset = offset;
+    entry->version = version;
+    entry->record_count = record_count;
+    entry->status = summary->status;
+    entry->is_open = summary->is_open;
+    entry->messages = summary->messages;
+    entry->created_ms = summary->created_ms;
+    entry->updated_ms = summary->updated_ms;
+    entry->is_owner_left_out = owner_size > HEAD_OWNER_BYTES_MAX;
+    memset(entry->owner, 0, sizeof entry->owner);
+    if (!entry->is_owner_left_out)
+        memcpy(entry->owner, summary->owner, owner_size);
+}
+
 bool heads_peek(struct heads *heads, struct slice key, struct record_head *ret_head)
 {
     const struct head_entry *entry = find(heads, key);
     if (!entry)
         return false;
-    *ret_head = (struct record_head){.key = key,
-                                     .offset = entry->offset,
-                                     .version = entry->version,
-                                     .record_count = entry->record_count,
-                                     .summary = entry->summary};
+    *ret_head = view_of(entry);
     return true;
 }
 
@@ -212,12 +241,8 @@ struct head_entry *heads_add(struct heads *heads, struct slice key, const struct
         grow(heads);
     *entry = (struct head_entry){.hash = hash_key(heads, key), .key_size = (uint8_t)key.size};
     memcpy(entry->key, key.data, key.size);
-    if (row) {
-        entry->offset = row->offset;
-        entry->version = row->version;
-        entry->record_count = row->record_count;
-        entry->summary = row->summary;
-    }
+    if (row)
+        set_view(entry, row->offset, row->version, row->record_count, &row->summary);
     struct head_entry **bucket = bucket_of(heads, entry->hash);
     heads_lock(heads);
     entry->next = *bucket;
@@ -240,10 +265,7 @@ void heads_unlock(struct heads *heads)
 void heads_publish(struct heads *heads, struct head_entry *entry, uint64_t offset, uint64_t version,
                    uint32_t record_count, const struct journal_summary *summary)
 {
-    entry->offset = offset;
-    entry->version = version;
-    entry->record_count = record_count;
-    entry->summary = summary ? *summary : (struct journal_summary){0};
+    set_view(entry, offset, version, record_count, summary ? summary : &(struct journal_summary){0});
     heads->dirty_count += !entry->is_dirty;
     entry->is_dirty = true;
 }
@@ -286,8 +308,9 @@ static uint64_t rank_of(struct slice key, size_t skip)
     return rank;
 }
 
-static void free_clean(struct heads *heads)
+void heads_free_clean(struct heads *heads)
 {
+    ASSERT(!heads->is_sweeping);
     heads_lock(heads);
     for (uint32_t i = 0; i < heads->bucket_count; i++) {
         struct head_entry **link = &heads->buckets[i];
@@ -324,11 +347,12 @@ enum err heads_sweep_start(struct heads *heads, uint64_t floor)
     ASSERT(!heads->is_sweeping);
     if (!reserve_sweep(heads, heads->dirty_count))
         return ERR_NO_MEMORY;
-    free_clean(heads);
     uint32_t count = 0;
     size_t shared = JOURNAL_KEY_BYTES_MAX;
     for (uint32_t i = 0; i < heads->bucket_count; i++) {
         for (struct head_entry *entry = heads->buckets[i]; entry; entry = entry->next) {
+            if (!entry->is_dirty)
+                continue;
             heads->sweep[count++].entry = entry;
             shared = common_prefix(entry_key(heads->sweep[0].entry), entry_key(entry), shared);
         }
@@ -360,15 +384,12 @@ uint32_t heads_sweep_left(const struct heads *heads)
     return heads->sweep_count - heads->sweep_position;
 }
 
-struct record_head heads_sweep_peek(const struct heads *heads, uint32_t index)
+struct record_head heads_sweep_peek(const struct heads *heads, uint32_t index, bool *ret_is_whole)
 {
     ASSERT(index < heads_sweep_left(heads));
     const struct head_entry *entry = heads->sweep[heads->sweep_position + index].entry;
-    return (struct record_head){.key = entry_key(entry),
-                                .offset = entry->offset,
-                                .version = entry->version,
-                                .record_count = entry->record_count,
-                                .summary = entry->summary};
+    *ret_is_whole = !entry->is_owner_left_out;
+    return view_of(entry);
 }
 
 void heads_sweep_advance(struct heads *heads, uint32_t count)

@@ -7,8 +7,8 @@
  * through, every record up to its floor (the last offset at its start) is reflected in the table, and that offset is stored as
  * heads_offset: a start needs to scan only what follows it.
  *
- * A head that was written stays as a clean entry until the next sweep starts: a key that is appended to in every sweep is read
- * from the table once.
+ * A head that was written stays as a clean entry until heads_free_clean, which its caller does once a sweep, after its end: a key
+ * that was appended to meanwhile is dirty again and stays, the others cost no memory any more.
  *
  * Shared by two threads. Only the writer changes anything. The reader looks up under the lock; the writer takes the lock for
  * each change of what a reader can see (H2) and for nothing else, so that it is held for fractions of a millisecond a group
@@ -18,7 +18,7 @@
  *  H1  A key without an entry: the table's row is its head. A key with one: the committed view is, whether dirty or not.
  *  H2  What readers see (buckets, links, committed view) changes only under the lock.
  *  H3  The committed view names only records that are committed.
- *  H4  An entry is freed only at the start of a sweep, between transactions, when it has been clean since the one before.
+ *  H4  An entry is freed only by heads_free_clean, between transactions: nobody has one lent then.
  */
 #ifndef CIRANDA_STORAGE_HEADS_H
 #define CIRANDA_STORAGE_HEADS_H
@@ -32,16 +32,24 @@
 
 struct heads;
 
+/* A longer owner is left out: who writes the head reads it from the record (heads_sweep_peek). A name of an agent fits. */
+enum { HEAD_OWNER_BYTES_MAX = 19 };
+
+/* A hundred bytes and the key: there may be some 200,000 of them, so that each byte counts. */
 struct head_entry {
     struct head_entry *next; /* bucket or free list */
     uint64_t hash;
     /* committed view: lock */
     uint64_t offset, version; /* version 0: the key has no records */
-    uint32_t record_count;
-    struct journal_summary summary;
+    uint64_t created_ms, updated_ms;
+    uint32_t record_count, messages;
+    uint8_t status;
+    bool is_open;
+    bool is_owner_left_out;
+    char owner[HEAD_OWNER_BYTES_MAX + 1];
     /* writer only */
     bool is_dirty;
-    uint64_t group; /* the last that touched it; when it is the present one, the pending view counts */
+    uint32_t group; /* the last that touched it; when it is the present one, the pending view counts */
     uint64_t pending_offset, pending_version;
     /* fixed while in the table */
     uint8_t key_size;
@@ -74,17 +82,18 @@ bool heads_peek(struct heads *heads, struct slice key, struct record_head *ret_h
 uint32_t heads_dirty_count(const struct heads *heads);
 
 /* ---- the sweep; Thread: writer ---------------------------------------------------------------------------------------- */
-/* Frees what has been clean since the last sweep, gathers and sorts what is dirty. None may be under way, and no group be
- * pending: entries lent before are gone. Returns: ERR_NO_MEMORY. */
+/* Gathers and sorts what is dirty. None may be under way. Returns: ERR_NO_MEMORY. */
 MUST_USE enum err heads_sweep_start(struct heads *heads, uint64_t floor);
 bool heads_sweep_is_active(const struct heads *heads);
 uint64_t heads_sweep_floor(const struct heads *heads);
 /* How many are left to be written. */
 uint32_t heads_sweep_left(const struct heads *heads);
-/* The next but `index` one to be written, committed view; slices into the entry. */
-struct record_head heads_sweep_peek(const struct heads *heads, uint32_t index);
+/* The next but `index` one to be written, committed view; slices into the entry. *ret_is_whole false: without its owner. */
+struct record_head heads_sweep_peek(const struct heads *heads, uint32_t index, bool *ret_is_whole);
 /* The transaction that wrote the next `count` has been committed: they are clean. With the last one the sweep ends. Call it
  * before the group's own heads are published. */
 void heads_sweep_advance(struct heads *heads, uint32_t count);
+/* Between transactions, no sweep under way: entries lent before are gone. Costs a walk over all of them. */
+void heads_free_clean(struct heads *heads);
 
 #endif

@@ -43,8 +43,11 @@ struct writer {
     struct msg_list queue;
     struct msg_list lists; /* wait until the heads are written up to lists_floor */
     uint64_t lists_floor;
-    uint64_t tail_bytes; /* of records behind the floor of the last sweep that began */
-    uint64_t group;      /* number of the present one, from 1 */
+    struct msg_list erasures; /* begun: their keys are unknown already; they wait until the bytes are gone */
+    bool has_erasures;        /* there may be some in the store; false also when a step was refused */
+    uint64_t tail_bytes;      /* of records behind the floor of the last sweep that began */
+    uint32_t group;           /* number of the present one, from 1; no entry lives for 2^32 of them */
+    bool has_swept;           /* a sweep has ended, and what it left clean is still there */
     struct group_item *items;
     struct answers answers;
 };

@@ -18,7 +18,11 @@
 #include "runtime/log.h"
 #include "runtime/planted.h"
 
-enum { BYTES_KEPT_MAX = 8 << 20 /* of a buffer between answers */ };
+enum {
+    BYTES_KEPT_MAX = 8 << 20, /* of a buffer between answers */
+    LIST_ITEMS_MAX = 1000,    /* journal.h */
+    SCAN_ITEMS_MAX = 10000,
+};
 
 #define COUNTER(journal, name) (&(journal)->counters.name)
 
@@ -274,10 +278,16 @@ static enum err serve_read(struct journal *journal, struct journal_read *read, c
 
 /* ---- list and scan ---------------------------------------------------------------------------------------------------- */
 
-/* One block of the gathered rows and bytes. Returns: NULL when out of memory. */
+static uint32_t items_of(uint32_t wanted, uint32_t most)
+{
+    return wanted == 0 ? 1 : wanted > most ? most : wanted;
+}
+
+/* One block of the gathered rows and bytes. Returns: NULL when out of memory, now or while they were gathered. */
 static char *pack(const struct reader *reader)
 {
-    char *memory = malloc(reader->rows.size + reader->bytes.size + 1);
+    bool is_whole = !reader->rows.is_overflow && !reader->bytes.is_overflow;
+    char *memory = is_whole ? malloc(reader->rows.size + reader->bytes.size + 1) : NULL;
     if (memory && reader->rows.size)
         memcpy(memory, reader->rows.data, reader->rows.size);
     if (memory && reader->bytes.size)
@@ -306,9 +316,7 @@ static enum err serve_list(struct journal *journal, struct journal_list *list)
                                        .status = list->status,
                                        .owner = list->owner,
                                        .only_open = list->only_open};
-    uint32_t count = 0, count_max = list->item_count_max == 0     ? 1
-                                    : list->item_count_max > 1000 ? 1000
-                                                                  : list->item_count_max;
+    uint32_t count = 0, count_max = items_of(list->item_count_max, LIST_ITEMS_MAX);
     struct record_head head;
     enum err err = journal->type->list_start(journal->backend, &query);
     while (err == OK && (err = journal->type->list_next(journal->backend, &head)) == OK) {
@@ -326,8 +334,6 @@ static enum err serve_list(struct journal *journal, struct journal_list *list)
     list->has_more = err == OK;
     if (err != OK && err != ERR_NOT_FOUND)
         return err;
-    if (reader->rows.is_overflow || reader->bytes.is_overflow)
-        return ERR_NO_MEMORY;
     char *memory = pack(reader);
     if (!memory)
         return ERR_NO_MEMORY;
@@ -341,12 +347,8 @@ static enum err serve_list(struct journal *journal, struct journal_list *list)
 
 static enum err serve_scan(struct journal *journal, struct journal_scan *scan)
 {
-    enum { SCAN_ITEMS_MAX = 10000 };
     struct reader *reader = &journal->reader;
-    uint32_t count = 0;
-    uint32_t count_max = scan->item_count_max == 0               ? 1
-                         : scan->item_count_max > SCAN_ITEMS_MAX ? SCAN_ITEMS_MAX
-                                                                 : scan->item_count_max;
+    uint32_t count = 0, count_max = items_of(scan->item_count_max, SCAN_ITEMS_MAX);
     uint64_t damaged_offset = 0;
     struct record record;
     enum err err = journal->type->scan_start(journal->backend, scan->after_offset);
@@ -367,8 +369,6 @@ static enum err serve_scan(struct journal *journal, struct journal_scan *scan)
     }
     if (err != OK && err != ERR_NOT_FOUND && damaged_offset == 0)
         return err;
-    if (reader->rows.is_overflow || reader->bytes.is_overflow)
-        return ERR_NO_MEMORY;
     char *memory = pack(reader);
     if (!memory)
         return ERR_NO_MEMORY;

@@ -24,10 +24,11 @@
 enum {
     GROUP_BYTES_MAX = 8 << 20,
     /* A sweep is due also with this many bytes of records behind the last one's floor, since a start reads them, and with this
-     * many heads in memory, since they cost some 25 MB. Half as much of either may come on top while it runs. */
+     * many heads in memory, since they cost some 20 MB. Half as much of either may come on top while it runs. */
     TAIL_BYTES_DUE = 256 << 20,
     HEADS_DIRTY_DUE = 1 << 17,
     SWEEP_HEADS_MIN = 64,    /* heads a transaction while a sweep is under way: costs 0.1 ms beside a flush of some 0.3 */
+    ERASE_RECORDS_MAX = 256, /* a step of an erasure: groups wait for one, a few milliseconds */
     SWEEP_HEADS_IDLE = 1024, /* when nobody waits for it */
 };
 
@@ -91,6 +92,7 @@ static enum err commit(struct journal *journal)
         atomic_store_relaxed(COUNTER(journal, flush_ns_max), flush_ns);
     if (atomic_load_relaxed(&journal->is_full)) {
         atomic_store_relaxed(&journal->is_full, false);
+        journal->writer.has_erasures = true; /* a step may have been refused */
         LOG(LOG_INFO, "journal_not_full");
     }
     return OK;
@@ -133,12 +135,26 @@ static bool sweep_is_due(const struct journal *journal)
 /* Between transactions. Without memory there is no sweep for now: it is due again with the next group. */
 static void begin_sweep_when_due(struct journal *journal)
 {
+    if (journal->writer.has_swept) {
+        heads_free_clean(journal->heads);
+        journal->writer.has_swept = false;
+    }
     if (heads_sweep_is_active(journal->heads) || !sweep_is_due(journal))
         return;
     if (heads_sweep_start(journal->heads, last_offset(journal)) != OK)
         LOG(LOG_WARN, "journal_sweep_postponed", LOG_ERR(ERR_NO_MEMORY));
     else
         journal->writer.tail_bytes = 0;
+}
+
+/* Within a transaction: the summary of a head from its record. One that is damaged is told when the record is read. */
+static enum err read_summary(struct journal *journal, struct record_head *head)
+{
+    struct record record;
+    enum err err = journal->type->find_record(journal->backend, head->offset, &record);
+    if (err == OK)
+        (void)summary_decode(record.summary, &head->summary);
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 /* Within a transaction: the next `count_max` heads of a sweep, and the mark with the last of them. */
@@ -148,9 +164,12 @@ static enum err sweep_write(struct journal *journal, uint32_t count_max, uint32_
     uint32_t left = heads_sweep_left(heads), count = left < count_max ? left : count_max;
     enum err err = OK;
     for (uint32_t i = 0; i < count; i++) {
-        struct record_head head = heads_sweep_peek(heads, i);
+        bool is_whole;
+        struct record_head head = heads_sweep_peek(heads, i, &is_whole);
         if (head.version == 0) /* erased: its row is gone already */
             continue;
+        if (!is_whole && (err = read_summary(journal, &head)) != OK)
+            return err;
         head.crc = record_head_crc(&head);
         if ((err = journal->type->put_head(journal->backend, &head)) != OK)
             return err;
@@ -165,8 +184,10 @@ static void sweep_written(struct journal *journal, uint32_t count)
 {
     heads_sweep_advance(journal->heads, count);
     counter_add(COUNTER(journal, heads), count);
-    if (!heads_sweep_is_active(journal->heads))
-        atomic_store_relaxed(COUNTER(journal, heads_offset), heads_sweep_floor(journal->heads));
+    if (heads_sweep_is_active(journal->heads))
+        return;
+    atomic_store_relaxed(COUNTER(journal, heads_offset), heads_sweep_floor(journal->heads));
+    journal->writer.has_swept = true;
 }
 
 /* Listings go on to the reader once the table shows every append that was answered when they came. */
@@ -495,48 +516,41 @@ static void commit_group(struct journal *journal)
 
 /* ---- erasure ---------------------------------------------------------------------------------------------------------- */
 
-/* Overwrites the records from `offset` back to the first. Returns: ERR_NOT_FOUND when the chain is damaged. */
-static enum err erase_chain(struct journal *journal, struct slice key, uint64_t offset)
-{
-    while (offset != 0) {
-        struct record record;
-        struct journal_head before;
-        enum err err = journal->type->find_record(journal->backend, offset, &record);
-        if (err != OK)
-            return err;
-        if (record.crc != record_crc(&record) || !slice_is_equal(record.key, key) ||
-            !chain_decode(record.back, record.number, offset, record.first_version, &before))
-            return ERR_NOT_FOUND;
-        if ((err = journal->type->erase_record(journal->backend, offset)) != OK)
-            return err;
-        offset = before.offset;
-    }
-    return OK;
-}
+/* An erasure begins with one transaction: the key is unknown from then on, and a row says what is left to be done. Then come
+ * steps of some hundred records, between which groups are served, and at the end the answer. A row that a crash or a refused
+ * step leaves is gone on with at the next start, the next erasure, or once a full disk has room again. */
 
-static enum err erase_rows(struct journal *journal, struct slice key)
+/* Within a transaction. */
+static enum err begin_rows(struct journal *journal, struct slice key)
 {
+    struct backend_erasure erasure = {.key = key, .upto = last_offset(journal), .next = BACKEND_ERASURE_SCAN}, earlier;
     struct head_entry *entry;
     enum err refusal, err = enter_head(journal, key, &entry, &refusal);
     if (err != OK)
         return err;
-    err = refusal == OK ? erase_chain(journal, key, entry->offset) : ERR_NOT_FOUND;
-    if (err == ERR_NOT_FOUND) /* no way from record to record: look at each there is */
-        err = journal->type->erase_records_of(journal->backend, key);
+    /* With a damaged head, or records of an earlier life that are still there, no chain leads to all of them. */
+    err = journal->type->find_erasure(journal->backend, key, &earlier);
+    if (err == ERR_NOT_FOUND) {
+        err = OK;
+        if (refusal == OK)
+            erasure.next = entry->offset;
+    }
+    if (err == OK)
+        err = journal->type->put_erasure(journal->backend, &erasure);
     if (err == OK)
         err = journal->type->erase_head(journal->backend, key);
     /* The last record may be among them: its offset must not be given out again, cursors of the bus have passed it. */
     return err == OK ? journal->type->put_mark(journal->backend, BACKEND_MARK_OFFSET, last_offset(journal)) : err;
 }
 
-static enum err erase_key(struct journal *journal, struct slice key)
+static enum err begin_erasure(struct journal *journal, struct slice key)
 {
     if (key.size == 0 || key.size > JOURNAL_KEY_BYTES_MAX)
         return ERR_INVALID;
     journal->writer.group++;
     enum err err = journal->type->begin(journal->backend);
     if (err == OK)
-        err = erase_rows(journal, key);
+        err = begin_rows(journal, key);
     if (err == OK)
         err = commit(journal);
     if (err != OK)
@@ -547,22 +561,119 @@ static enum err erase_key(struct journal *journal, struct slice key)
         heads_publish(journal->heads, entry, 0, 0, 0, NULL);
         heads_unlock(journal->heads);
     }
-    err = journal->type->scrub(journal->backend);
-    if (err != OK && err != ERR_STORAGE_BUSY)
-        err = give_up(journal, "write back an erasure", err);
-    /* Busy and full mean that nothing was written back; the key is gone all the same. */
-    return err == ERR_STORAGE_BUSY || err == ERR_STORAGE_FULL ? ERR_BUSY : err;
+    return OK;
 }
 
 static void commit_erasure(struct journal *journal)
 {
-    struct msg *msg = msg_list_pop(&journal->writer.queue);
+    struct writer *writer = &journal->writer;
+    struct msg *msg = msg_list_pop(&writer->queue);
     counter_add(COUNTER(journal, queued), (uint32_t)-1);
     struct journal_erase *erase = container_of(msg, struct journal_erase, msg);
-    erase->result = erase_key(journal, erase->key);
-    if (erase->head && (erase->result == OK || erase->result == ERR_BUSY))
+    erase->result = begin_erasure(journal, erase->key);
+    if (erase->result != OK) {
+        answers_push(&writer->answers, msg);
+        return;
+    }
+    if (erase->head) /* now: its owner may begin the key's next life before the answer */
         *erase->head = (struct journal_head){0};
-    answers_push(&journal->writer.answers, msg);
+    msg_list_append(&writer->erasures, msg);
+    writer->has_erasures = true;
+}
+
+/* Within a transaction: the next records of the chain. Returns: ERR_NOT_FOUND when it is damaged. */
+static enum err erase_chain(struct journal *journal, struct backend_erasure *erasure)
+{
+    for (uint32_t i = 0; i < ERASE_RECORDS_MAX && erasure->next != 0; i++) {
+        struct record record;
+        struct journal_head before;
+        enum err err = journal->type->find_record(journal->backend, erasure->next, &record);
+        if (err != OK)
+            return err;
+        if (record.crc != record_crc(&record) || !slice_is_equal(record.key, erasure->key) ||
+            !chain_decode(record.back, record.number, record.offset, record.first_version, &before))
+            return ERR_NOT_FOUND;
+        if ((err = journal->type->erase_record(journal->backend, record.offset)) != OK)
+            return err;
+        erasure->next = before.offset;
+    }
+    return OK;
+}
+
+/* Within a transaction. erasure->next is 0 when it was the last. */
+static enum err erase_rows(struct journal *journal, struct backend_erasure *erasure)
+{
+    enum err err = erasure->next == BACKEND_ERASURE_SCAN ? ERR_NOT_FOUND : erase_chain(journal, erasure);
+    if (err == ERR_NOT_FOUND) { /* no way from record to record: look at each there is */
+        erasure->next = 0;
+        err = journal->type->erase_records_of(journal->backend, erasure->key, erasure->upto);
+    }
+    if (err != OK)
+        return err;
+    return erasure->next == 0 ? journal->type->drop_erasure(journal->backend, erasure->key)
+                              : journal->type->put_erasure(journal->backend, erasure);
+}
+
+/* `key` empty: all that wait. */
+static void answer_erasures(struct journal *journal, struct slice key, enum err result)
+{
+    struct msg_list waiting = journal->writer.erasures;
+    journal->writer.erasures = (struct msg_list){0};
+    for (struct msg *msg; (msg = msg_list_pop(&waiting));) {
+        if (key.size > 0 && !slice_is_equal(container_of(msg, struct journal_erase, msg)->key, key)) {
+            msg_list_append(&journal->writer.erasures, msg);
+            continue;
+        }
+        request_set_result(msg, result);
+        answers_push(&journal->writer.answers, msg);
+    }
+}
+
+/* Within a transaction: the next step of the first erasure there is; its key is copied to `ret_key`. */
+static enum err erase_some(struct journal *journal, char *ret_key, struct backend_erasure *ret_erasure)
+{
+    enum err err = journal->type->first_erasure(journal->backend, ret_erasure);
+    if (err != OK)
+        return err;
+    if (ret_erasure->key.size > JOURNAL_KEY_BYTES_MAX)
+        return ERR_STORAGE_CORRUPT;
+    memcpy(ret_key, ret_erasure->key.data, ret_erasure->key.size);
+    ret_erasure->key.data = ret_key;
+    return erase_rows(journal, ret_erasure);
+}
+
+/* Returns: whether it did something. */
+static bool erase_step(struct journal *journal)
+{
+    struct writer *writer = &journal->writer;
+    char key[JOURNAL_KEY_BYTES_MAX];
+    struct backend_erasure erasure;
+    if (!writer->has_erasures)
+        return false;
+    enum err err = journal->type->begin(journal->backend);
+    if (err == OK)
+        err = erase_some(journal, key, &erasure);
+    if (err == ERR_NOT_FOUND) {
+        journal->type->rollback(journal->backend);
+        writer->has_erasures = false;
+        return true;
+    }
+    if (err == OK)
+        err = commit(journal);
+    if (err == OK && erasure.next != 0)
+        return true;
+    if (err == OK) {
+        err = journal->type->scrub(journal->backend);
+        if (err == OK || err == ERR_STORAGE_BUSY) {
+            answer_erasures(journal, erasure.key, err == OK ? OK : ERR_BUSY);
+            return true;
+        }
+    }
+    /* Their keys are gone all the same, their bytes are not. */
+    err = give_up(journal, "erase", err);
+    writer->has_erasures = false;
+    answer_erasures(journal, (struct slice){0}, err == ERR_STORAGE_FAILED ? err : ERR_BUSY);
+    return true;
 }
 
 /* ---- the step --------------------------------------------------------------------------------------------------------- */
@@ -570,6 +681,10 @@ static void commit_erasure(struct journal *journal)
 static void refuse_queue(struct journal *journal, enum err result)
 {
     for (struct msg *msg; (msg = msg_list_pop(&journal->writer.queue));) {
+        request_set_result(msg, result);
+        answers_push(&journal->writer.answers, msg);
+    }
+    for (struct msg *msg; (msg = msg_list_pop(&journal->writer.erasures));) {
         request_set_result(msg, result);
         answers_push(&journal->writer.answers, msg);
     }
@@ -593,20 +708,23 @@ bool journal_write_step(struct journal *journal)
     counter_add(COUNTER(journal, queued), request_lane_take(&journal->write_lane, &writer->queue));
     bool is_failed = atomic_load_relaxed(&journal->is_failed);
     bool did = true;
-    if (is_failed && !writer->queue.first && !writer->lists.first)
+    if (is_failed && !writer->queue.first && !writer->lists.first && !writer->erasures.first)
         did = false;
     else if (is_failed)
         refuse_queue(journal, ERR_STORAGE_FAILED);
     else if (!writer->queue.first)
-        did = serve_lists(journal) || maintain(journal, true);
+        did = serve_lists(journal) || erase_step(journal) || maintain(journal, true);
     else if (writer->queue.first->kind == MSG_JOURNAL_ERASE)
         commit_erasure(journal);
     else
         commit_group(journal);
     answers_send(journal, &writer->answers);
     /* After the answers have left. */
-    if (did && !atomic_load_relaxed(&journal->is_failed))
+    if (did && !atomic_load_relaxed(&journal->is_failed)) {
+        if (writer->queue.first)
+            (void)erase_step(journal);
         (void)maintain(journal, false);
+    }
     return did;
 }
 
@@ -634,6 +752,12 @@ static enum err recover_record(struct journal *journal, const struct record *rec
         counter_add(COUNTER(journal, corrupt_writer), 1);
         LOG(LOG_ERROR, "record_corrupt", LOG_UINT("offset", record->offset));
         return OK;
+    }
+    if (journal->writer.has_erasures) {
+        struct backend_erasure erasure;
+        enum err err = journal->type->find_erasure(journal->backend, record->key, &erasure);
+        if (err != ERR_NOT_FOUND && (err != OK || record->offset <= erasure.upto))
+            return err;
     }
     /* A damaged summary is told when the record is read whole; that the record exists counts here. */
     (void)summary_decode(record->summary, &summary);
@@ -670,11 +794,16 @@ static enum err recover_tail(struct journal *journal, uint64_t *ret_record_count
 enum err writer_recover(struct journal *journal, struct error *error)
 {
     uint64_t begin_ns = clock_mono_ns(), record_count = 0;
-    enum err err = journal->type->read_begin(journal->backend);
+    struct backend_erasure erasure;
+    enum err err = journal->type->first_erasure(journal->backend, &erasure);
+    journal->writer.has_erasures = err == OK;
+    if (err == OK || err == ERR_NOT_FOUND)
+        err = journal->type->read_begin(journal->backend);
     if (err == OK) {
         err = recover_tail(journal, &record_count);
         journal->type->read_end(journal->backend);
     }
+    journal->type->rollback(journal->backend); /* ends what first_erasure looked at */
     if (err != OK)
         return error_set(error, err == ERR_STORAGE_FAILED ? ERR_SYSTEM : err, "scan the tail of the journal: %s",
                          err_text(err));

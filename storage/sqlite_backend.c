@@ -41,6 +41,7 @@ enum {
     "CREATE TABLE heads(key BLOB PRIMARY KEY, head BLOB NOT NULL) WITHOUT ROWID;"                                        \
     "CREATE TABLE snapshots("                                                                                            \
     "key BLOB PRIMARY KEY, version INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL) WITHOUT ROWID;"           \
+    "CREATE TABLE erasures(key BLOB PRIMARY KEY, upto INTEGER NOT NULL, next INTEGER NOT NULL) WITHOUT ROWID;"           \
     "CREATE TABLE marks(mark INTEGER PRIMARY KEY, offset INTEGER NOT NULL);"
 
 /* The row of a record is the last that begins at or before it. */
@@ -61,7 +62,11 @@ enum {
     X(UPDATE_ROW, "UPDATE journal SET records = ?2 WHERE offset = ?1")                                                   \
     X(ERASE_ROW, "DELETE FROM journal WHERE offset = ?1")                                                                \
     X(ERASE_HEAD, "DELETE FROM heads WHERE key = ?1")                                                                    \
-    X(ERASE_SNAPSHOT, "DELETE FROM snapshots WHERE key = ?1")
+    X(ERASE_SNAPSHOT, "DELETE FROM snapshots WHERE key = ?1")                                                            \
+    X(PUT_ERASURE, "REPLACE INTO erasures(key, upto, next) VALUES(?1, ?2, ?3)")                                          \
+    X(DROP_ERASURE, "DELETE FROM erasures WHERE key = ?1")                                                               \
+    X(FIND_ERASURE, "SELECT key, upto, next FROM erasures WHERE key = ?1")                                               \
+    X(FIRST_ERASURE, "SELECT key, upto, next FROM erasures LIMIT 1")
 
 #define READ_STATEMENTS(X)                                                                                               \
     X(READ_BEGIN, "BEGIN")                                                                                               \
@@ -290,7 +295,7 @@ static enum err open_writer(struct backend *backend, const char *path, const cha
      * disk_sim). mmap off: an I/O error would be a SIGBUS instead of a code. secure_delete: erased means overwritten. */
     snprintf(pragmas, sizeof pragmas,
              "PRAGMA synchronous=EXTRA; PRAGMA page_size=%d; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;"
-             "PRAGMA secure_delete=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-65536; PRAGMA temp_store=MEMORY;"
+             "PRAGMA secure_delete=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
              "PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=%d;",
              PAGE_BYTES, 4 * WAL_FRAMES_DUE * PAGE_BYTES);
     if ((err = execute(db, pragmas, error)) != OK || (err = create_schema(db, error)) != OK)
@@ -312,7 +317,7 @@ static enum err open_reader(struct backend *backend, const char *path, const cha
     sqlite3_busy_timeout(backend->reader, BUSY_MS_MAX);
     (void)sqlite3_db_config(backend->reader, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     return execute(backend->reader,
-                   "PRAGMA mmap_size=0; PRAGMA cache_size=-32768; PRAGMA cell_size_check=ON; PRAGMA query_only=ON;",
+                   "PRAGMA mmap_size=0; PRAGMA cache_size=-8192; PRAGMA cell_size_check=ON; PRAGMA query_only=ON;",
                    error);
 }
 
@@ -378,6 +383,8 @@ static void reset_finds(struct backend *backend)
     sqlite3_reset(backend->statements[STATEMENT_FIND_HEAD]);
     sqlite3_reset(backend->statements[STATEMENT_FIND_ROW]);
     sqlite3_reset(backend->statements[STATEMENT_FIND_ROW_FROM]);
+    sqlite3_reset(backend->statements[STATEMENT_FIND_ERASURE]);
+    sqlite3_reset(backend->statements[STATEMENT_FIRST_ERASURE]);
 }
 
 static void clear_segment(struct backend *backend)
@@ -563,14 +570,14 @@ static enum err sqlite_erase_record(struct backend *backend, uint64_t offset)
 }
 
 /* Of the row in `copy`. What cannot be read and has the key's bytes in it goes too. Returns: whether there were any. */
-static bool erase_in_copy(struct backend *backend, uint64_t row_offset, struct slice key)
+static bool erase_in_copy(struct backend *backend, uint64_t row_offset, struct slice key, uint64_t upto)
 {
     struct segment_walk walk = segment_begin(row_offset, buffer_slice(&backend->copy));
     struct record record;
     enum err err;
     bool has_any = false;
     while ((err = segment_next(&walk, &record)) == OK) {
-        if (record.number == 0 || !slice_is_equal(record.key, key))
+        if (record.number == 0 || record.offset > upto || !slice_is_equal(record.key, key))
             continue;
         segment_erase(&walk);
         has_any = true;
@@ -588,14 +595,16 @@ static enum err erase_by_key(struct backend *backend, enum statement which, stru
     return run(backend, which);
 }
 
-static enum err sqlite_erase_records_of(struct backend *backend, struct slice key)
+static enum err sqlite_erase_records_of(struct backend *backend, struct slice key, uint64_t upto)
 {
-    enum err err;
+    enum err err = OK;
     uint64_t row_offset;
-    for (uint64_t from = 0; (err = copy_row(backend, STATEMENT_FIND_ROW_FROM, from, &row_offset)) == OK;
-         from = row_offset + 1)
-        if (erase_in_copy(backend, row_offset, key) && (err = put_copy(backend, row_offset)) != OK)
+    for (uint64_t from = 0; from <= upto; from = row_offset + 1) {
+        if ((err = copy_row(backend, STATEMENT_FIND_ROW_FROM, from, &row_offset)) != OK)
             break;
+        if (erase_in_copy(backend, row_offset, key, upto) && (err = put_copy(backend, row_offset)) != OK)
+            break;
+    }
     return err == ERR_NOT_FOUND ? OK : err;
 }
 
@@ -603,6 +612,45 @@ static enum err sqlite_erase_head(struct backend *backend, struct slice key)
 {
     enum err err = erase_by_key(backend, STATEMENT_ERASE_HEAD, key);
     return err == OK ? erase_by_key(backend, STATEMENT_ERASE_SNAPSHOT, key) : err;
+}
+
+static enum err sqlite_put_erasure(struct backend *backend, const struct backend_erasure *erasure)
+{
+    sqlite3_stmt *stmt = backend->statements[STATEMENT_PUT_ERASURE];
+    bind_slice(stmt, 1, erasure->key);
+    bind_u64(stmt, 2, erasure->upto);
+    bind_u64(stmt, 3, erasure->next);
+    return run(backend, STATEMENT_PUT_ERASURE);
+}
+
+static enum err sqlite_drop_erasure(struct backend *backend, struct slice key)
+{
+    return erase_by_key(backend, STATEMENT_DROP_ERASURE, key);
+}
+
+/* The statement is on its row. */
+static enum err column_erasure(sqlite3_stmt *stmt, struct backend_erasure *ret_erasure)
+{
+    enum err err = next_row(stmt);
+    if (err == OK)
+        *ret_erasure = (struct backend_erasure){
+            .key = column_slice(stmt, 0), .upto = column_u64(stmt, 1), .next = column_u64(stmt, 2)};
+    return err;
+}
+
+static enum err sqlite_find_erasure(struct backend *backend, struct slice key, struct backend_erasure *ret_erasure)
+{
+    sqlite3_stmt *stmt = backend->statements[STATEMENT_FIND_ERASURE];
+    sqlite3_reset(stmt);
+    bind_slice(stmt, 1, key);
+    return column_erasure(stmt, ret_erasure);
+}
+
+static enum err sqlite_first_erasure(struct backend *backend, struct backend_erasure *ret_erasure)
+{
+    sqlite3_stmt *stmt = backend->statements[STATEMENT_FIRST_ERASURE];
+    sqlite3_reset(stmt);
+    return column_erasure(stmt, ret_erasure);
 }
 
 static enum err checkpoint(struct backend *backend, int mode)
@@ -812,6 +860,10 @@ const struct backend_type sqlite_backend_type = {
     .erase_record = sqlite_erase_record,
     .erase_records_of = sqlite_erase_records_of,
     .erase_head = sqlite_erase_head,
+    .put_erasure = sqlite_put_erasure,
+    .drop_erasure = sqlite_drop_erasure,
+    .find_erasure = sqlite_find_erasure,
+    .first_erasure = sqlite_first_erasure,
     .maintain = sqlite_maintain,
     .scrub = sqlite_scrub,
     .last_error = sqlite_last_error,

@@ -12,6 +12,7 @@
 #include "storage/heads.h"
 
 static struct heads *heads;
+static bool is_whole;
 
 static int setup(void **state)
 {
@@ -91,7 +92,7 @@ static void a_sweep_gives_all_in_key_order(void **state)
     while (heads_sweep_is_active(heads)) {
         uint32_t left = heads_sweep_left(heads), batch = left < 37 ? left : 37;
         for (uint32_t i = 0; i < batch; i++) {
-            struct record_head head = heads_sweep_peek(heads, i);
+            struct record_head head = heads_sweep_peek(heads, i, &is_whole);
             char key[64] = "";
             memcpy(key, head.key.data, head.key.size);
             assert_true(strcmp(key, previous) > 0);
@@ -114,7 +115,7 @@ static void keys_that_are_prefixes_sort_before(void **state)
     assert_int_equal(heads_sweep_start(heads, 1), OK);
     static const char *const sorted[] = {"a", "ab", "abc", "abcdefghij", "abcdefghijk", "abcdefghijka", "b"};
     for (uint32_t i = 0; i < 7; i++)
-        assert_true(slice_has_text(heads_sweep_peek(heads, i).key, sorted[i]));
+        assert_true(slice_has_text(heads_sweep_peek(heads, i, &is_whole).key, sorted[i]));
 }
 
 static void sweep_all(uint64_t floor, uint32_t expected)
@@ -126,7 +127,7 @@ static void sweep_all(uint64_t floor, uint32_t expected)
     assert_int_equal(heads_dirty_count(heads), 0);
 }
 
-static void a_clean_entry_stays_until_the_sweep_after(void **state)
+static void clean_entries_are_freed_and_dirty_ones_stay(void **state)
 {
     (void)state;
     struct head_entry *busy = add(1), *idle = add(2);
@@ -136,11 +137,29 @@ static void a_clean_entry_stays_until_the_sweep_after(void **state)
     assert_ptr_equal(heads_find(heads, key_of(1)), busy);
     assert_ptr_equal(heads_find(heads, key_of(2)), idle);
     publish(busy, 3, 2);
-    sweep_all(3, 1);
+    heads_free_clean(heads);
     assert_ptr_equal(heads_find(heads, key_of(1)), busy);
     assert_null(heads_find(heads, key_of(2)));
-    sweep_all(3, 0);
+    sweep_all(3, 1);
+    heads_free_clean(heads);
     assert_null(heads_find(heads, key_of(1)));
+}
+
+static void an_owner_too_long_for_an_entry_is_said_to_be_missing(void **state)
+{
+    (void)state;
+    struct journal_summary summary = {.status = 7, .owner = "twenty-bytes-of-name"};
+    struct head_entry *entry = add(1);
+    for (int i = 0; i < 2; i++) { /* and no trace of it is left in the next */
+        heads_publish(heads, entry, 1, 1, 1, &summary);
+        assert_int_equal(heads_sweep_start(heads, 1), OK);
+        struct record_head head = heads_sweep_peek(heads, 0, &is_whole);
+        assert_int_equal(is_whole, i == 1);
+        assert_int_equal(head.summary.status, 7);
+        assert_string_equal(head.summary.owner, i == 1 ? "nineteen-bytes-long" : "");
+        heads_sweep_advance(heads, 1);
+        strcpy(summary.owner, "nineteen-bytes-long");
+    }
 }
 
 static void keys_of_every_length_have_room(void **state)
@@ -161,7 +180,7 @@ static void keys_of_every_length_have_room(void **state)
             assert_int_equal(head.offset, size);
         }
         sweep_all(1, sizeof key);
-        sweep_all(1, 0); /* freed: the next round takes them again */
+        heads_free_clean(heads); /* the next round takes them again */
     }
 }
 
@@ -171,7 +190,7 @@ static void what_becomes_dirty_again_is_in_the_next_sweep(void **state)
     for (uint32_t i = 0; i < 10; i++)
         publish(add(i), i + 1, 1);
     assert_int_equal(heads_sweep_start(heads, 10), OK);
-    struct record_head first = heads_sweep_peek(heads, 0);
+    struct record_head first = heads_sweep_peek(heads, 0, &is_whole);
     char key[64] = "";
     memcpy(key, first.key.data, first.key.size);
     heads_sweep_advance(heads, 1);
@@ -180,7 +199,7 @@ static void what_becomes_dirty_again_is_in_the_next_sweep(void **state)
     assert_int_equal(heads_dirty_count(heads), 1);
     assert_int_equal(heads_sweep_start(heads, 11), OK);
     assert_int_equal(heads_sweep_left(heads), 1);
-    assert_true(slice_has_text(heads_sweep_peek(heads, 0).key, key));
+    assert_true(slice_has_text(heads_sweep_peek(heads, 0, &is_whole).key, key));
 }
 
 static void an_emptied_key_reads_as_none(void **state)
@@ -206,7 +225,8 @@ int main(void)
         TEST(a_row_of_the_table_is_the_first_view),
         TEST(a_sweep_gives_all_in_key_order),
         TEST(keys_that_are_prefixes_sort_before),
-        TEST(a_clean_entry_stays_until_the_sweep_after),
+        TEST(clean_entries_are_freed_and_dirty_ones_stay),
+        TEST(an_owner_too_long_for_an_entry_is_said_to_be_missing),
         TEST(keys_of_every_length_have_room),
         TEST(what_becomes_dirty_again_is_in_the_next_sweep),
         TEST(an_emptied_key_reads_as_none),

@@ -537,6 +537,73 @@ static void erased_bytes_are_in_no_file(void **state)
     assert_int_equal(kit_erase(kit, "SECRET-KEY", NULL), OK); /* again, and of nothing */
 }
 
+static void append_many(struct kit *kit, const char *key, struct journal_head *head, int count, const char *data)
+{
+    static struct journal_append appends[1000];
+    for (int i = 0; i < count; i++) {
+        appends[i] = kit_make_append(key, head, head->version + (uint64_t)i, data);
+        KIT_SUBMIT(kit, &appends[i], MSG_JOURNAL_APPEND);
+    }
+    kit_settle(kit);
+    assert_int_equal(head->version, count);
+}
+
+/* While a long conversation is erased, others are served, and its key may begin anew. */
+static void a_long_erasure_holds_up_nobody(void **state)
+{
+    struct kit *kit = *state;
+    struct journal_head head = {0}, other = {0};
+    struct journal_load load;
+    append_many(kit, "long", &head, 1000, "SECRET-RECORD");
+    struct journal_erase erase = {.key = slice_from_text("long"), .head = &head};
+    struct journal_append append = kit_make_append("other", &other, 0, "x"),
+                          anew = kit_make_append("long", &head, 0, "new");
+    KIT_SUBMIT(kit, &erase, MSG_JOURNAL_ERASE);
+    KIT_SUBMIT(kit, &append, MSG_JOURNAL_APPEND);
+    KIT_SUBMIT(kit, &anew, MSG_JOURNAL_APPEND);
+    kit_settle(kit);
+    assert_int_equal(erase.result, OK);
+    assert_int_equal(append.result, OK);
+    assert_int_equal(anew.result, OK);
+    assert_ptr_equal(kit->order[kit->answered - 1], &erase);
+    assert_int_equal(kit_load(kit, "long", &load), OK);
+    assert_int_equal(load.record_count, 1);
+    kit_assert_slice(load.records[0].data, "new");
+    journal_release(load.memory);
+    kit_reopen(kit);
+    assert_int_equal(kit_load(kit, "long", &load), OK);
+    assert_int_equal(load.record_count, 1);
+    journal_release(load.memory);
+    assert_false(kit_file_has(kit, "journal.db", "SECRET"));
+}
+
+/* Cut short at each of its steps, it is as if it had been done: the key is unknown, and the next start erases what is left. */
+static void an_erasure_cut_short_is_gone_on_with(void **state)
+{
+    struct kit *kit = *state;
+    struct journal_load load;
+    for (int steps = 1; steps <= 4; steps++) {
+        struct journal_head head = {0};
+        append_many(kit, "long", &head, 1000, "SECRET-RECORD");
+        struct journal_erase erase = {.key = slice_from_text("long"), .head = &head};
+        KIT_SUBMIT(kit, &erase, MSG_JOURNAL_ERASE);
+        while (worker_step(kit->worker))
+            ;
+        for (int i = 0; i < steps; i++)
+            assert_true(journal_write_step(kit->journal));
+        kit_crash(kit);
+        assert_int_equal(kit_open(kit, &(struct error){0}), OK);
+        assert_int_equal(kit_load(kit, "long", &load), ERR_NOT_FOUND);
+        kit_settle(kit);
+        struct journal_scan scan;
+        assert_int_equal(kit_scan(kit, 0, 10, &scan), OK);
+        assert_int_equal(scan.item_count, 0);
+        journal_release(scan.memory);
+        assert_false(kit_file_has(kit, "journal.db", "SECRET"));
+        assert_false(kit_file_has(kit, "journal.db-wal", "SECRET"));
+    }
+}
+
 static void an_erasure_keeps_its_place_in_the_queue(void **state)
 {
     struct kit *kit = *state;
@@ -762,6 +829,8 @@ int journal_conformance_run(const char *name, struct kit *(*make)(void))
         TEST(a_snapshot_ahead_of_the_journal_is_refused),
         TEST(a_snapshot_shares_the_group_of_its_records),
         TEST(erased_bytes_are_in_no_file),
+        TEST(a_long_erasure_holds_up_nobody),
+        TEST(an_erasure_cut_short_is_gone_on_with),
         TEST(an_erasure_keeps_its_place_in_the_queue),
         TEST(a_snapshot_does_not_outlive_an_erasure),
         TEST(listings_filter_and_page),
