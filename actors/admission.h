@@ -19,8 +19,8 @@
 struct services;
 
 enum {
-    ADMISSION_RECORDS_WAITING_MAX = 16384,  /* the group being flushed and three more */
-    ADMISSION_REQUESTS_WAITING_MAX = 16384, /* of a shard: a fifth of a second's work of a worker, 10 MiB of blocks */
+    ADMISSION_RECORDS_WAITING_MAX = 16384, /* the group being flushed and three more */
+    ADMISSION_REQUESTS_WAITING_MAX = 8192, /* of a shard: some 0.2 s of work, behind which acts wait too */
 };
 
 void admission_metrics_register(void);

@@ -156,7 +156,7 @@ enum err api_request_try_send(struct api_request *request, uint16_t kind, const 
         msg_destroy(api->worker, &msg);
     }
     /* A directory whose own mailbox is full is an overload of the server, not the client's limit. */
-    return code == ERR_MAILBOX_FULL ? ERR_NO_MEMORY : code;
+    return code == ERR_MAILBOX_FULL ? ERR_OVERLOAD : code;
 }
 
 bool api_request_send(struct api_request *request, uint16_t kind, const struct conv_request *fill)

@@ -113,7 +113,7 @@ void api_handle_dead_letters(struct api *api, const struct api_call *call)
     if (code == OK)
         return;
     msg_destroy(api->worker, &msg);
-    api_refuse_code(api, &call->exchange, code == ERR_MAILBOX_FULL ? ERR_NO_MEMORY : code, (struct slice){0}, 0);
+    api_refuse_code(api, &call->exchange, code == ERR_MAILBOX_FULL ? ERR_OVERLOAD : code, (struct slice){0}, 0);
     api_request_release(request);
 }
 

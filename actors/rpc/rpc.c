@@ -142,7 +142,7 @@ enum err rpc_pending_send(struct rpc_pending *pending, uint16_t kind, const stru
         msg_destroy(rpc->worker, &msg);
     }
     /* A directory whose own mailbox is full is an overload of the server, not the client's limit. */
-    return code == ERR_MAILBOX_FULL ? ERR_NO_MEMORY : code;
+    return code == ERR_MAILBOX_FULL ? ERR_OVERLOAD : code;
 }
 
 void rpc_pending_ask(struct rpc_pending *pending, uint16_t kind, const struct conv_request *fill)
