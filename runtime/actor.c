@@ -53,9 +53,9 @@ static void push(struct worker *worker, struct actor *actor, const struct outgoi
     case INBOX_UNPARKED:
         if (PLANTED(DROPPED_WAKE_UP))
             break;
-        /* Parked, so it cannot move before we activate it: its home is what it was when it parked. */
+        /* Parked, so it cannot move before we activate it: its home is what it was when it parked, as the push acquired. */
         actor->link.kind = LANE_ACTIVATE;
-        lane_push(worker, worker->runtime->workers[atomic_load_acquire(&actor->home)], &actor->link, &actor->link);
+        lane_push(worker, worker->runtime->workers[atomic_load_relaxed(&actor->home)], &actor->link, &actor->link);
         break;
     case INBOX_REFUSED: /* ended since the sender looked */
         chain->oldest->next = NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* atomic: the only door to C11 atomics. Every operation names its memory order, so that a reader sees at the call what it
- * pairs with, and so that a schedule explorer can later put switch points here, in one place.
+ * pairs with, and so that the schedule explorer can put its own header in the place of this one (tests/explore): it tries the
+ * schedules and the values that these orders allow, and shows that none of them is stronger than needed (docs/LOCKFREE.md).
  *
  * There is no fence on purpose: ThreadSanitizer does not model atomic_thread_fence (LLVM issue 52942). Where two threads must
  * not both miss each other (parking), the flag lives in the very word that the other side exchanges: see inbox.h.
@@ -19,16 +20,23 @@
 #define atomic_store_release(p, value) atomic_store_explicit((p), (value), memory_order_release)
 
 /* All return the value before. */
-#define atomic_exchange_acq_rel(p, value) atomic_exchange_explicit((p), (value), memory_order_acq_rel)
+#define atomic_exchange_relaxed(p, value) atomic_exchange_explicit((p), (value), memory_order_relaxed)
+#define atomic_exchange_acquire(p, value) atomic_exchange_explicit((p), (value), memory_order_acquire)
 #define atomic_add_relaxed(p, value) atomic_fetch_add_explicit((p), (value), memory_order_relaxed)
-#define atomic_sub_relaxed(p, value) atomic_fetch_sub_explicit((p), (value), memory_order_relaxed)
+#define atomic_add_release(p, value) atomic_fetch_add_explicit((p), (value), memory_order_release)
 #define atomic_add_acq_rel(p, value) atomic_fetch_add_explicit((p), (value), memory_order_acq_rel)
-#define atomic_or_acq_rel(p, value) atomic_fetch_or_explicit((p), (value), memory_order_acq_rel)
-#define atomic_and_acq_rel(p, value) atomic_fetch_and_explicit((p), (value), memory_order_acq_rel)
+#define atomic_sub_relaxed(p, value) atomic_fetch_sub_explicit((p), (value), memory_order_relaxed)
+#define atomic_or_relaxed(p, value) atomic_fetch_or_explicit((p), (value), memory_order_relaxed)
+#define atomic_and_relaxed(p, value) atomic_fetch_and_explicit((p), (value), memory_order_relaxed)
 
-/* Returns: whether it was swapped; else *expected holds what is there. The weak one may fail for no reason: for loops. */
-#define atomic_cas_acq_rel(p, expected, desired)                                                                         \
-    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_acq_rel, memory_order_acquire)
+/* Return whether it was swapped; else *expected holds what is there, read relaxed: load it again where what it names is looked
+ * at. The weak ones may fail for no reason: for loops. */
+#define atomic_cas_relaxed(p, expected, desired)                                                                         \
+    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_relaxed, memory_order_relaxed)
+#define atomic_cas_release(p, expected, desired)                                                                         \
+    atomic_compare_exchange_strong_explicit((p), (expected), (desired), memory_order_release, memory_order_relaxed)
+#define atomic_cas_weak_release(p, expected, desired)                                                                    \
+    atomic_compare_exchange_weak_explicit((p), (expected), (desired), memory_order_release, memory_order_relaxed)
 #define atomic_cas_weak_acq_rel(p, expected, desired)                                                                    \
     atomic_compare_exchange_weak_explicit((p), (expected), (desired), memory_order_acq_rel, memory_order_relaxed)
 

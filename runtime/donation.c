@@ -22,12 +22,12 @@ enum {
 
 void donation_ask(struct worker *worker)
 {
-    atomic_or_acq_rel(&worker->runtime->idle_workers, 1ull << worker->index);
+    atomic_or_relaxed(&worker->runtime->idle_workers, 1ull << worker->index);
 }
 
 void donation_withdraw(struct worker *worker)
 {
-    atomic_and_acq_rel(&worker->runtime->idle_workers, ~(1ull << worker->index));
+    atomic_and_relaxed(&worker->runtime->idle_workers, ~(1ull << worker->index));
 }
 
 /* Returns: an idle worker whose request is now ours to fulfil; NULL: nobody asks. */
@@ -37,7 +37,8 @@ static struct worker *claim_request(struct worker *worker)
     if (!idle)
         return NULL;
     uint32_t index = (uint32_t)__builtin_ctzll(idle);
-    uint64_t before = atomic_and_acq_rel(&worker->runtime->idle_workers, ~(1ull << index));
+    /* Relaxed: one alone clears the bit, and what it gives goes through the lane, which orders it. */
+    uint64_t before = atomic_and_relaxed(&worker->runtime->idle_workers, ~(1ull << index));
     return before & 1ull << index ? worker->runtime->workers[index] : NULL;
 }
 

@@ -30,15 +30,14 @@ static bool futex_wait(ATOMIC(uint32_t) * word, uint32_t expected, uint64_t dead
 
 bool event_count_wait(struct event_count *event_count, uint32_t seen, uint64_t deadline_ns)
 {
-    uint32_t word = atomic_load_acquire(&event_count->word);
     for (;;) {
+        uint32_t word = atomic_load_acquire(&event_count->word); /* as prepare's */
         if ((word & ~(uint32_t)EVENT_COUNT_WAITING) != seen)
             return true;
-        if (!(word & EVENT_COUNT_WAITING) && !atomic_cas_acq_rel(&event_count->word, &word, seen | EVENT_COUNT_WAITING))
+        if (!(word & EVENT_COUNT_WAITING) && !atomic_cas_relaxed(&event_count->word, &word, seen | EVENT_COUNT_WAITING))
             continue;
         if (!futex_wait(&event_count->word, seen | EVENT_COUNT_WAITING, deadline_ns))
             return event_count_prepare(event_count) != seen;
-        word = atomic_load_acquire(&event_count->word);
     }
 }
 
@@ -48,7 +47,7 @@ void event_count_notify(struct event_count *event_count)
     /* Release: what was put into the queue before is seen with the new sequence. Clearing WAITING makes a second notify
      * free until somebody waits again. */
     while (
-        !atomic_cas_weak_acq_rel(&event_count->word, &word, (word & ~(uint32_t)EVENT_COUNT_WAITING) + EVENT_COUNT_STEP))
+        !atomic_cas_weak_release(&event_count->word, &word, (word & ~(uint32_t)EVENT_COUNT_WAITING) + EVENT_COUNT_STEP))
         ;
     if (word & EVENT_COUNT_WAITING)
         (void)syscall(SYS_futex, &event_count->word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);

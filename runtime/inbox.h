@@ -21,8 +21,9 @@
  *
  * Orders. Push is release: what the pusher wrote is seen by the taker's acquire, for every message of the list, since each
  * push is a read-modify-write and so continues the release sequences of those below it. Push is acquire too, for the one
- * that unparks: it reads what the owner wrote before it parked (home worker, ring). try_park is release for the same reason.
- * Weaken one, and the taker reads a message that is not yet written, or the pusher an owner that is not yet set up.
+ * that unparks: it reads what the owner wrote before it parked (home worker, ring). try_park and open are release for the same
+ * reason. Weaken one, and the taker reads a message that is not yet written, or the pusher an owner that is not yet set up.
+ * EMPTY and CLOSED publish nothing: who pushes onto the one or is refused by the other reads nothing of the owner's.
  */
 #ifndef CIRANDA_RUNTIME_INBOX_H
 #define CIRANDA_RUNTIME_INBOX_H
@@ -63,7 +64,7 @@ static inline struct msg *inbox_take(struct inbox *inbox)
 {
     if (atomic_load_relaxed(&inbox->word) == INBOX_EMPTY)
         return NULL; /* a push that is not yet seen is not lost: try_park fails on it */
-    struct msg *newest = atomic_exchange_acq_rel(&inbox->word, INBOX_EMPTY);
+    struct msg *newest = atomic_exchange_acquire(&inbox->word, INBOX_EMPTY);
     return newest == INBOX_PARKED ? NULL : newest;
 }
 
@@ -71,7 +72,7 @@ static inline struct msg *inbox_take(struct inbox *inbox)
 static inline bool inbox_try_park(struct inbox *inbox)
 {
     struct msg *expected = INBOX_EMPTY;
-    return atomic_cas_acq_rel(&inbox->word, &expected, INBOX_PARKED);
+    return atomic_cas_release(&inbox->word, &expected, INBOX_PARKED);
 }
 
 /* Thread: owner's. Returns: true when the owner was parked and now is not; false when it was not, or when a pusher was first
@@ -81,13 +82,13 @@ static inline bool inbox_unpark(struct inbox *inbox)
     struct msg *expected = INBOX_PARKED;
     if (atomic_load_relaxed(&inbox->word) != INBOX_PARKED)
         return false;
-    return atomic_cas_acq_rel(&inbox->word, &expected, INBOX_EMPTY);
+    return atomic_cas_relaxed(&inbox->word, &expected, INBOX_EMPTY); /* PARKED is the owner's own store */
 }
 
 /* Thread: owner's. Returns: what was still in it, newest first. */
 static inline struct msg *inbox_close(struct inbox *inbox)
 {
-    struct msg *newest = atomic_exchange_acq_rel(&inbox->word, INBOX_CLOSED);
+    struct msg *newest = atomic_exchange_acquire(&inbox->word, INBOX_CLOSED);
     return newest == INBOX_PARKED || newest == INBOX_CLOSED ? NULL : newest;
 }
 

@@ -61,7 +61,7 @@ static void *worker_main(void *argument)
     struct runtime *runtime = worker->runtime;
     worker_current_ = worker;
     worker->start_code = worker_start(worker, &worker->start_error);
-    atomic_add_acq_rel(&runtime->started, 1);
+    atomic_add_release(&runtime->started, 1);
     event_count_notify(&runtime->gate_event);
 
     for (;;) {
@@ -176,7 +176,7 @@ enum err runtime_start(struct runtime *runtime, struct error *error)
 
 void runtime_stop(struct runtime *runtime)
 {
-    if (atomic_exchange_acq_rel(&runtime->is_stopping, true))
+    if (atomic_exchange_relaxed(&runtime->is_stopping, true))
         return;
     for (uint32_t i = 0; i < runtime->worker_count; i++) {
         struct worker *worker = runtime->workers[i];

@@ -20,8 +20,11 @@ enum err slab_init(struct slab *slab)
 
 void slab_deinit(struct slab *slab, struct account *account)
 {
-    for (uint32_t i = 0; slab->chunks && i < SLAB_CHUNKS_MAX && slab->chunks[i]; i++) {
-        free(slab->chunks[i]);
+    for (uint32_t i = 0; slab->chunks && i < SLAB_CHUNKS_MAX; i++) {
+        struct actor *chunk = atomic_load_relaxed(&slab->chunks[i]);
+        if (!chunk)
+            break;
+        free(chunk);
         account_give(account, CHUNK_BYTES);
     }
     free(slab->chunks);

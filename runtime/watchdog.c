@@ -69,7 +69,7 @@ static void *watchdog_main(void *argument)
     struct observed observed[WORKERS_MAX] = {0};
     for (;;) {
         uint32_t seen = event_count_prepare(&runtime->watchdog_event);
-        if (atomic_load_acquire(&runtime->watchdog_is_stopping))
+        if (atomic_load_relaxed(&runtime->watchdog_is_stopping)) /* seen at the latest with the notify that follows it */
             return NULL;
         (void)event_count_wait(&runtime->watchdog_event, seen, clock_mono_ns() + runtime->tick_ns);
         counter_add(&runtime->ticks, 1);
@@ -92,7 +92,7 @@ void watchdog_stop(struct runtime *runtime)
 {
     if (!runtime->has_watchdog)
         return;
-    atomic_store_release(&runtime->watchdog_is_stopping, true);
+    atomic_store_relaxed(&runtime->watchdog_is_stopping, true);
     event_count_notify(&runtime->watchdog_event);
     pthread_join(runtime->watchdog, NULL);
     runtime->has_watchdog = false;

@@ -63,15 +63,16 @@ enum err worker_start(struct worker *worker, struct error *error)
     return code;
 }
 
+/* Relaxed: no thread is in its loop any more, and the barrier that they met at has ordered all that they did. */
 static void end_actors_of_slab(struct worker *worker, const struct slab *slab)
 {
     for (uint32_t i = 0; i < SLAB_CHUNKS_MAX; i++) {
-        struct actor *chunk = atomic_load_acquire(&slab->chunks[i]);
+        struct actor *chunk = atomic_load_relaxed(&slab->chunks[i]);
         if (!chunk)
             return;
         for (uint32_t j = 0; j < SLAB_CHUNK_ACTORS; j++) {
             struct actor *actor = &chunk[j];
-            if (atomic_load_acquire(&actor->home) != worker->index) /* the state is its home's to read */
+            if (atomic_load_relaxed(&actor->home) != worker->index) /* the state is its home's to read */
                 continue;
             if (actor->state != ACTOR_FREE && actor->state != ACTOR_ENDED)
                 actor_end(worker, actor, ERR_SHUTDOWN, NULL);

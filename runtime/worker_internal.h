@@ -210,7 +210,7 @@ struct runtime {
     struct event_count gate_event; /* `started` or `gate` changed */
     /* end: threads meet once after the loop, so that nobody runs an actor while others end theirs */
     pthread_barrier_t all_left;
-    ATOMIC(bool) is_stopping; /* acq_rel exchange: the first runtime_stop alone pushes the stop links */
+    ATOMIC(bool) is_stopping; /* relaxed exchange: the first runtime_stop alone pushes the stop links */
 
     /* donation.c: bit i: worker i has nothing to do and asks for actors; set by i, cleared by i or by the one that gives, who
      * sets it again when all its actors are pinned (i may be awake by then: it is then given some all the same) */

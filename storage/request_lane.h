@@ -52,11 +52,11 @@ static inline uint32_t request_lane_close(struct request_lane *lane, struct msg_
 }
 
 /* Thread: owner. Sleeps until something comes or request_lane_wake is called; not at all when `is_done`, which is looked at
- * after the preparation, so that a wake in between is not lost. */
+ * after the preparation, so that a wake in between is not lost: who prepares late enough has seen the flag with the wake. */
 static inline void request_lane_wait(struct request_lane *lane, const ATOMIC(bool) * is_done)
 {
     uint32_t seen = event_count_prepare(&lane->arrivals);
-    if (!atomic_load_acquire(is_done) && inbox_try_park(&lane->inbox))
+    if (!atomic_load_relaxed(is_done) && inbox_try_park(&lane->inbox))
         (void)event_count_wait(&lane->arrivals, seen, UINT64_MAX);
 }
 
