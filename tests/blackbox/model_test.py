@@ -307,8 +307,8 @@ routing: {{default: bot}}
                 self.start_with(self.always(answer(status, b'{"error":{"message":"slow down"}}')))
                 failures = self.failed(3, "ERR_BUSY")
                 self.assertEqual({f["http_status"] for f in failures}, {status})
-                breakers = self.http.get("/v1/breakers").json
-                self.assertIn("main", json.dumps(breakers))
+                breaker = self.http.get("/v1/breakers").json["breakers"][0]
+                self.assertEqual((breaker["failures_in_row"], breaker["window_failures"]), (3, 3), breaker)
 
     def retried_after(self, header):
         """How long the second attempt waited when the first was answered 429 with `header`; it succeeds."""
