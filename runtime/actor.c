@@ -39,7 +39,9 @@ void actor_make_runnable(struct worker *worker, struct actor *actor)
     make_runnable(worker, actor);
 }
 
-static inline void send_local(struct worker *worker, struct actor *actor, struct msg *msg)
+/* send_local, send_behind and send_remote stand apart, not inline: a message to a receiver of the same worker that is busy or
+ * lingers calls nothing on its way, and needs few registers. */
+static __attribute__((noinline)) void send_local(struct worker *worker, struct actor *actor, struct msg *msg)
 {
     /* Parked in the state but not in the word: its activation is in our lane, and it is queued when that comes. */
     if (mailbox_append(&actor->mailbox, msg) || actor->state == ACTOR_LINGERING)
@@ -84,7 +86,6 @@ static void chain(struct outgoing *outgoing, struct msg *msg)
     outgoing->counted += msg_is_counted(msg);
 }
 
-/* Apart, so that the way of a local message needs few registers; inlined, it costs each of them a tenth more instructions. */
 static __attribute__((noinline)) void send_remote(struct worker *worker, struct actor *actor, struct msg *msg,
                                                   uint32_t room)
 {
@@ -98,7 +99,7 @@ static __attribute__((noinline)) void send_remote(struct worker *worker, struct 
     }
 }
 
-static enum err refuse(struct worker *worker)
+static __attribute__((noinline)) enum err refuse(struct worker *worker)
 {
     counter_add(&worker->counters.refusals, 1);
     return ERR_MAILBOX_FULL;
@@ -138,10 +139,12 @@ enum err actor_send(struct worker *worker, struct actor_id to, struct msg **msg_
         return refuse(worker);
     *msg_ = NULL;
     msg->to = to;
-    if (atomic_load_acquire(&actor->home) == worker->index)
-        send_local(worker, actor, msg);
-    else
+    if (atomic_load_acquire(&actor->home) != worker->index)
         send_remote(worker, actor, msg, room);
+    else if (!mailbox_try_append(&actor->mailbox, msg))
+        send_local(worker, actor, msg);
+    else if (actor->state == ACTOR_LINGERING)
+        make_runnable(worker, actor);
     return OK;
 }
 

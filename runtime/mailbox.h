@@ -65,6 +65,14 @@ static inline void mailbox_take(struct mailbox *mailbox)
         mailbox_take_some(mailbox);
 }
 
+/* Private: the inbox is empty or taken. */
+static inline void mailbox_append_private(struct mailbox *mailbox, struct msg *msg)
+{
+    if (msg_is_counted(msg))
+        counter_add(&mailbox->private_count, 1);
+    msg_list_append(msg->flags & MSG_URGENT ? &mailbox->urgent : &mailbox->normal, msg);
+}
+
 /* Thread: home worker's. Puts `msg` behind all that came before it. Owns: takes it. Not when closed.
  * Returns: whether the mailbox was parked, and the caller must make its actor runnable. */
 MUST_USE static inline bool mailbox_append(struct mailbox *mailbox, struct msg *msg)
@@ -73,10 +81,18 @@ MUST_USE static inline bool mailbox_append(struct mailbox *mailbox, struct msg *
     bool was_parked = inbox_unpark(&mailbox->inbox);
     if (!was_parked)
         mailbox_take(mailbox); /* B1 */
-    if (msg_is_counted(msg))
-        counter_add(&mailbox->private_count, 1);
-    msg_list_append(msg->flags & MSG_URGENT ? &mailbox->urgent : &mailbox->normal, msg);
+    mailbox_append_private(mailbox, msg);
     return was_parked;
+}
+
+/* Thread: home worker's. As mailbox_append of a mailbox that is not parked and has nothing in its inbox, without a call on the
+ * way. Owns: takes `msg` on true. Returns: false for any other mailbox. */
+MUST_USE static inline bool mailbox_try_append(struct mailbox *mailbox, struct msg *msg)
+{
+    if (!inbox_is_empty(&mailbox->inbox))
+        return false;
+    mailbox_append_private(mailbox, msg);
+    return true;
 }
 
 /* Thread: home worker's. Returns: the oldest urgent message, else the oldest normal one, unless `only_urgent`; NULL: none.

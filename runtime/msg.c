@@ -18,13 +18,8 @@ static void clear(struct msg *msg, uint32_t size)
         memset((char *)msg + offset, 0, POOL_UNIT_BYTES);
 }
 
-static inline struct msg *create(struct worker *worker, uint16_t kind, uint8_t flags, uint32_t size, enum account_cap cap)
+static inline struct msg *fill(const struct worker *worker, struct msg *msg, uint16_t kind, uint8_t flags, uint32_t size)
 {
-    ASSERT_CURRENT(worker);
-    ASSERT(size >= sizeof(struct msg) && (kind < LANE_FIRST || kind > LANE_LAST));
-    struct msg *msg = pool_acquire(&worker->pool, size, cap);
-    if (!msg)
-        return NULL;
     clear(msg, size);
     msg->size = size;
     msg->kind = kind;
@@ -33,14 +28,26 @@ static inline struct msg *create(struct worker *worker, uint16_t kind, uint8_t f
     return msg;
 }
 
+/* Apart, so that the usual way needs no registers saved. */
+static __attribute__((noinline)) struct msg *create_slow(struct worker *worker, uint16_t kind, uint8_t flags,
+                                                         uint32_t size, enum account_cap cap)
+{
+    struct msg *msg = pool_acquire_slow(&worker->pool, size, cap);
+    return msg ? fill(worker, msg, kind, flags, size) : NULL;
+}
+
 struct msg *msg_create(struct worker *worker, uint16_t kind, uint8_t flags, uint32_t size)
 {
-    return create(worker, kind, flags, size, ACCOUNT_CAPPED);
+    ASSERT_CURRENT(worker);
+    ASSERT(size >= sizeof(struct msg) && (kind < LANE_FIRST || kind > LANE_LAST));
+    struct msg *msg = pool_try_acquire(&worker->pool, size);
+    return msg ? fill(worker, msg, kind, flags, size) : create_slow(worker, kind, flags, size, ACCOUNT_CAPPED);
 }
 
 struct msg *msg_create_for_end(struct worker *worker, uint16_t kind, uint32_t size)
 {
-    struct msg *msg = create(worker, kind, MSG_URGENT | MSG_CONTROL, size, ACCOUNT_UNCAPPED);
+    ASSERT_CURRENT(worker);
+    struct msg *msg = create_slow(worker, kind, MSG_URGENT | MSG_CONTROL, size, ACCOUNT_UNCAPPED);
     ASSERT(msg); /* the system itself has no memory left; half an end is worse than none */
     return msg;
 }

@@ -97,19 +97,26 @@ static inline struct pool_chunk *pool_chunk_of(void *block)
 void *pool_acquire_slow(struct pool *pool, uint32_t size, enum account_cap cap);
 void pool_release_slow(struct pool *pool, void *block, uint32_t size);
 
-/* Thread: the pool's. Returns: pool_usable_bytes(size), not cleared; NULL: over the cap. */
-MUST_USE static inline void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap)
+/* Thread: the pool's. Returns: as pool_acquire; NULL: it takes pool_acquire_slow to know. */
+MUST_USE static inline void *pool_try_acquire(struct pool *pool, uint32_t size)
 {
     struct pool_chunk *chunk = size <= POOL_BLOCK_BYTES_MAX ? pool->partial[pool_class(pool, size)] : NULL;
     /* The last free block is the slow way's: the chunk may leave its list. */
     if (!chunk || !chunk->free || !chunk->free->next)
-        return pool_acquire_slow(pool, size, cap);
+        return NULL;
     struct pool_block *block = chunk->free;
     chunk->free = block->next;
     chunk->live++;
     counter_add(&pool->acquired, 1);
     ASAN_UNPOISON_MEMORY_REGION(block, pool_usable_bytes(size));
     return block;
+}
+
+/* Thread: the pool's. Returns: pool_usable_bytes(size), not cleared; NULL: over the cap. */
+MUST_USE static inline void *pool_acquire(struct pool *pool, uint32_t size, enum account_cap cap)
+{
+    void *block = pool_try_acquire(pool, size);
+    return block ? block : pool_acquire_slow(pool, size, cap);
 }
 
 /* Thread: the pool's; any pool's for large blocks. `size` is what acquire was given. */

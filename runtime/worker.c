@@ -212,8 +212,12 @@ void worker_set_user(struct worker *worker, void *user)
 
 void worker_assert_current(const struct worker *worker, const char *function)
 {
-    if (worker_is_current(worker))
-        return;
+    if (!worker_is_current(worker))
+        worker_is_not_current(worker, function);
+}
+
+_Noreturn void worker_is_not_current(const struct worker *worker, const char *function)
+{
     int current = worker_current_ ? (int)worker_current_->index : -1;
     char text[160];
     snprintf(text, sizeof text, "worker %u called on the thread of worker %d", (unsigned)worker->index, current);

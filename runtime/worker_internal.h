@@ -235,7 +235,9 @@ static inline bool worker_is_current(const struct worker *worker)
 {
     return worker_current_ == worker || (!worker_current_ && !worker->runtime->is_threaded);
 }
-#define ASSERT_CURRENT(worker) (worker_is_current(worker) ? (void)0 : worker_assert_current((worker), __func__))
+/* Ends the process by assert_failed, so that the compiler keeps nothing for afterwards. */
+_Noreturn void worker_is_not_current(const struct worker *worker, const char *function);
+#define ASSERT_CURRENT(worker) (worker_is_current(worker) ? (void)0 : worker_is_not_current((worker), __func__))
 
 /* slab.c */
 /* Thread: any. Returns: the slot, whoever lives there; NULL when there never was one. */
