@@ -73,6 +73,9 @@ struct backend_type {
     /* In a transaction. ERR_NOT_FOUND: no such row. Slices live until the next call. */
     enum err (*find_head)(struct backend *backend, struct slice key, struct record_head *ret_head);
     enum err (*find_record)(struct backend *backend, uint64_t offset, struct record *ret_record);
+    /* The newest record of a key by looking at all of them, the newest first: for a head that is damaged. ERR_NOT_FOUND also when a
+     * damaged one lies on the way, since it might be the one. */
+    enum err (*find_last_of)(struct backend *backend, struct slice key, struct record *ret_record);
     /* Overwrites what they delete, within the engine's pages. No such row: OK. */
     enum err (*erase_record)(struct backend *backend, uint64_t offset);
     /* By a scan of all records up to `upto`. */
@@ -98,6 +101,7 @@ struct backend_type {
     /* ERR_NOT_FOUND: no such row. Slices live until the next call of the same function. */
     enum err (*read_record)(struct backend *backend, uint64_t offset, struct record *ret_record);
     enum err (*read_last)(struct backend *backend, uint64_t *ret_offset); /* of the newest record; 0: none */
+    enum err (*read_last_of)(struct backend *backend, struct slice key, struct record *ret_record); /* as find_last_of */
     enum err (*read_head)(struct backend *backend, struct slice key, struct record_head *ret_head);
     enum err (*read_snapshot)(struct backend *backend, struct slice key, struct record_snapshot *ret_snapshot);
     /* Cursors: one of each at a time. next: ERR_NOT_FOUND at the end. Records in offset order after `after_offset`, heads in key

@@ -61,17 +61,21 @@ static enum err read_checked(struct journal *journal, struct slice key, struct j
     return OK;
 }
 
-/* Where the key ends: from the map or from the table. */
+/* Where the key ends: from the map or from the table; by looking for it when the table's row is damaged. */
 static enum err find_last(struct journal *journal, struct slice key, const struct peeked *peeked,
                           struct journal_back *ret_place)
 {
     struct record_head head = peeked->head;
-    if (!peeked->has_head) {
-        enum err err = journal->type->read_head(journal->backend, key, &head);
-        if (err != OK)
-            return err == ERR_STORAGE_CORRUPT ? corrupt(journal, key, 0, "page of heads") : err;
-        if (head.crc != record_head_crc(&head))
-            return corrupt(journal, key, 0, "checksum of head");
+    struct record record;
+    enum err err = peeked->has_head ? OK : journal->type->read_head(journal->backend, key, &head);
+    if (err != OK)
+        return err == ERR_STORAGE_CORRUPT ? corrupt(journal, key, 0, "page of heads") : err;
+    if (!peeked->has_head && head.crc != record_head_crc(&head)) {
+        (void)corrupt(journal, key, 0, "checksum of head");
+        if ((err = journal->type->read_last_of(journal->backend, key, &record)) != OK)
+            return err == ERR_NOT_FOUND ? ERR_STORAGE_CORRUPT : err;
+        head.offset = record.offset;
+        head.version = record_last_version(&record);
     }
     *ret_place = (struct journal_back){.offset = head.offset, .last_version = head.version};
     return head.version == 0 ? ERR_NOT_FOUND : OK;

@@ -100,6 +100,22 @@ static enum err commit(struct journal *journal)
 
 /* ---- heads and sweeps ------------------------------------------------------------------------------------------------- */
 
+/* Within a transaction: the head of a key whose row is damaged, from its last record. Returns: ERR_NOT_FOUND when that is not
+ * beyond doubt. */
+static enum err rebuild_head(struct journal *journal, struct slice key, struct record_head *ret_head)
+{
+    struct record record;
+    counter_add(COUNTER(journal, corrupt_writer), 1);
+    enum err err = journal->type->find_last_of(journal->backend, key, &record);
+    LOG(LOG_ERROR, "head_corrupt", LOG_SLICE("key", key), LOG_TEXT("rebuilt", err == OK ? "yes" : "no"));
+    if (err != OK)
+        return err;
+    *ret_head = (struct record_head){
+        .key = key, .offset = record.offset, .version = record_last_version(&record), .record_count = record.number};
+    (void)summary_decode(record.summary, &ret_head->summary);
+    return OK;
+}
+
 /* Within a transaction: the entry of a key, from its row in the table when it has none.
  * Returns: OK with NULL entry and *ret_refusal set when the row is damaged; else as the backend. */
 static enum err enter_head(struct journal *journal, struct slice key, struct head_entry **ret_entry,
@@ -111,17 +127,22 @@ static enum err enter_head(struct journal *journal, struct slice key, struct hea
         return OK;
     struct record_head row;
     enum err err = journal->type->find_head(journal->backend, key, &row);
-    if (err != OK && err != ERR_NOT_FOUND)
-        return err;
-    bool has_row = err == OK;
-    if (has_row && row.crc != record_head_crc(&row)) {
-        counter_add(COUNTER(journal, corrupt_writer), 1);
-        LOG(LOG_ERROR, "head_corrupt", LOG_SLICE("key", key));
+    bool has_row = err == OK, is_damaged = has_row && row.crc != record_head_crc(&row);
+    if (is_damaged && (err = rebuild_head(journal, key, &row)) == ERR_NOT_FOUND) {
         *ret_refusal = ERR_STORAGE_CORRUPT;
         return OK;
     }
+    if (err != OK && err != ERR_NOT_FOUND)
+        return err;
     *ret_entry = heads_add(journal->heads, key, has_row ? &row : NULL);
-    return *ret_entry ? OK : ERR_NO_MEMORY;
+    if (!*ret_entry)
+        return ERR_NO_MEMORY;
+    if (is_damaged) { /* dirty, so that the next sweep heals the row */
+        heads_lock(journal->heads);
+        heads_publish(journal->heads, *ret_entry, row.offset, row.version, row.record_count, &row.summary);
+        heads_unlock(journal->heads);
+    }
+    return OK;
 }
 
 /* Sweeps ride on the groups' transactions. Nothing is gained by writing heads while there is time: later they are fewer a

@@ -520,6 +520,43 @@ static enum err seek_record(struct backend *backend, enum statement which, uint6
     return walk_to(&walk, offset, ret_record);
 }
 
+/* Returns: OK; ERR_NOT_FOUND with *ret_is_damaged, or without: on to the row before. */
+static enum err find_last_in(struct segment_walk walk, struct slice key, struct record *ret_record, bool *ret_is_damaged)
+{
+    struct record record;
+    enum err err, found = ERR_NOT_FOUND;
+    *ret_is_damaged = false;
+    while ((err = segment_next(&walk, &record)) == OK) {
+        if (record.number > 0 && record.crc != record_crc(&record)) {
+            *ret_is_damaged = true; /* what stands before it in the row does not count */
+            found = ERR_NOT_FOUND;
+        } else if (record.number > 0 && slice_is_equal(record.key, key)) {
+            *ret_record = record;
+            found = OK;
+        }
+    }
+    *ret_is_damaged |= err == ERR_STORAGE_CORRUPT;
+    return err == ERR_STORAGE_CORRUPT ? ERR_NOT_FOUND : found;
+}
+
+static enum err seek_last_of(struct backend *backend, enum statement which, struct slice key, struct record *ret_record)
+{
+    enum err err;
+    bool is_damaged = false;
+    for (uint64_t offset = INT64_MAX; !is_damaged && (err = seek_row(backend, which, offset)) == OK;) {
+        struct segment_walk walk = column_segment(backend->statements[which]);
+        offset = walk.offset; /* one before the row's */
+        if ((err = find_last_in(walk, key, ret_record, &is_damaged)) == OK)
+            return OK;
+    }
+    return is_damaged ? ERR_NOT_FOUND : err;
+}
+
+static enum err sqlite_find_last_of(struct backend *backend, struct slice key, struct record *ret_record)
+{
+    return seek_last_of(backend, STATEMENT_FIND_ROW, key, ret_record);
+}
+
 static enum err sqlite_find_head(struct backend *backend, struct slice key, struct record_head *ret_head)
 {
     return seek_head(backend, STATEMENT_FIND_HEAD, key, ret_head);
@@ -723,6 +760,11 @@ static enum err sqlite_read_record(struct backend *backend, uint64_t offset, str
     return seek_record(backend, STATEMENT_READ_ROW, offset, ret_record);
 }
 
+static enum err sqlite_read_last_of(struct backend *backend, struct slice key, struct record *ret_record)
+{
+    return seek_last_of(backend, STATEMENT_READ_ROW, key, ret_record);
+}
+
 static enum err sqlite_read_last(struct backend *backend, uint64_t *ret_offset)
 {
     enum err err = seek_row(backend, STATEMENT_READ_ROW, INT64_MAX);
@@ -857,6 +899,7 @@ const struct backend_type sqlite_backend_type = {
     .put_mark = sqlite_put_mark,
     .find_head = sqlite_find_head,
     .find_record = sqlite_find_record,
+    .find_last_of = sqlite_find_last_of,
     .erase_record = sqlite_erase_record,
     .erase_records_of = sqlite_erase_records_of,
     .erase_head = sqlite_erase_head,
@@ -872,6 +915,7 @@ const struct backend_type sqlite_backend_type = {
     .read_mark = sqlite_read_mark,
     .read_record = sqlite_read_record,
     .read_last = sqlite_read_last,
+    .read_last_of = sqlite_read_last_of,
     .read_head = sqlite_read_head,
     .read_snapshot = sqlite_read_snapshot,
     .scan_start = sqlite_scan_start,

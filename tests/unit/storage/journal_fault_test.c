@@ -663,6 +663,58 @@ static void a_damaged_head_refuses_the_append(void **state)
     kit_destroy(kit);
 }
 
+/* A text stands in the record's summary and in the row of the head. Damaged in the first, the record is not believed; in the
+ * second, the records tell where the key ends, and the next append heals the row. */
+static void a_damaged_head_is_rebuilt_from_the_records(void **state)
+{
+    (void)state;
+    uint32_t rebuilt = 0, refused = 0;
+    for (size_t skip = 0; skip < 2; skip++) {
+        struct kit *kit = make(1);
+        struct journal_head head = {0}, other = {0};
+        struct journal_load load;
+        open_or_fail(kit);
+        assert_int_equal(kit_append(kit, "a", &head, "x"), OK);
+        struct journal_append append = kit_make_append("a", &head, 1, "y");
+        strcpy(append.summary.owner, "THE-OWNER");
+        assert_int_equal(kit_append_request(kit, &append), OK);
+        for (int i = 0; i < 50; i++)
+            assert_int_equal(kit_append(kit, "b", &other, "z"), OK);
+        journal_close(kit->journal);
+        kit->journal = NULL;
+        const uint8_t *bytes;
+        size_t size;
+        assert_true(disk_sim_peek(kit->disk, "sim/journal.db", &bytes, &size));
+        const uint8_t *found = memmem(bytes, size, "THE-OWNER", 9);
+        if (skip)
+            found = memmem(found + 1, size - (size_t)(found + 1 - bytes), "THE-OWNER", 9);
+        assert_non_null(found);
+        disk_sim_flip_bit(kit->disk, "sim/journal.db", (uint64_t)(found - bytes) * 8);
+        open_or_fail(kit);
+        enum err result = kit_load(kit, "a", &load);
+        if (result == ERR_STORAGE_CORRUPT) {
+            refused++;
+            kit_destroy(kit);
+            continue;
+        }
+        assert_int_equal(result, OK);
+        assert_int_equal(load.head.version, 2);
+        assert_int_equal(load.record_count, 2);
+        assert_string_equal(load.summary.owner, "THE-OWNER");
+        journal_release(load.memory);
+        assert_int_equal(kit_append(kit, "a", &load.head, "on"), OK);
+        kit_reopen(kit);
+        assert_int_equal(kit_load(kit, "a", &load), OK);
+        assert_int_equal(load.record_count, 3);
+        journal_release(load.memory);
+        assert_int_equal(kit_stats(kit).corrupt, 0);
+        rebuilt++;
+        kit_destroy(kit);
+    }
+    assert_int_equal(rebuilt, 1);
+    assert_int_equal(refused, 1);
+}
+
 static void a_failed_read_fails_its_request_alone(void **state)
 {
     (void)state;
@@ -705,6 +757,7 @@ int main(void)
         cmocka_unit_test(damage_stops_one_key_and_no_other),
         cmocka_unit_test(a_damaged_snapshot_is_as_good_as_none),
         cmocka_unit_test(a_damaged_head_refuses_the_append),
+        cmocka_unit_test(a_damaged_head_is_rebuilt_from_the_records),
         cmocka_unit_test(a_failed_read_fails_its_request_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
