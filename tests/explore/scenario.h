@@ -18,4 +18,16 @@ struct scenario {
 extern const struct scenario mailbox_scenarios[], worker_scenarios[], journal_scenarios[];
 extern const size_t mailbox_scenario_count, worker_scenario_count, journal_scenario_count;
 
+/* Programs about the explorer itself. */
+struct litmus {
+    const char *name;
+    struct schedule_program program;
+    uint32_t outcomes; /* what must come out: a bit for each outcome */
+    bool is_race;      /* must be found to race instead */
+};
+extern const struct litmus litmus_programs[];
+extern const size_t litmus_count;
+/* Returns: the outcomes since the last call. */
+uint32_t litmus_take_outcomes(void);
+
 #endif
