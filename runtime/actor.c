@@ -430,7 +430,8 @@ void actor_run_queued(struct worker *worker)
     atomic_store_relaxed(&worker->running_type, NULL);
     counter_add(&worker->counters.runs, runs);
     counter_add(&worker->counters.messages, handled);
-    worker->message_ns = (worker->clock_ns - began_ns) / (runs + handled);
+    if (worker->clock_ns > began_ns) /* a short turn may not have looked again */
+        worker->message_ns = (worker->clock_ns - began_ns) / (runs + handled);
 }
 
 static void park(struct worker *worker, struct actor *actor)

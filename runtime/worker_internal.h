@@ -172,7 +172,7 @@ struct worker {
     struct actor *lingering; /* actor.lingering_next */
     struct actor *running;
     struct outgoing outgoing;
-    uint64_t message_ns;    /* what a message took in the last turn that ran any, on average */
+    uint64_t message_ns;    /* what a message took, on average, in the last turn that was long enough to tell */
     uint32_t backlog_turns; /* in a row that ended with a backlog: donation.c */
     uint64_t clock_ns;      /* of the last look while running actors; see look_at_clock in actor.c */
     uint32_t clock_step;    /* messages between two looks */
