@@ -14,6 +14,7 @@
 
 #include "actors/api/api.h"
 #include "actors/api/api_routes.h"
+#include "actors/api/event_page.h"
 #include "actors/api/problem.h"
 #include "actors/api/trace.h"
 #include "actors/protocol.h"
@@ -77,10 +78,7 @@ struct api_request {
         } message;
         struct {
             uint64_t after; /* the last version the client has */
-            /* Of the page that is kept, and lent from it. */
-            struct json_value page_events;
-            struct json_iterator page_position; /* behind the last one sent */
-            bool has_next_page;
+            struct event_page page;
         } stream;
         struct {
             uint32_t expected, answered;

@@ -50,13 +50,6 @@ static void go_live(struct api *api, struct api_request *request)
 
 /* ---- reading ------------------------------------------------------------------------------------------------------------ */
 
-static uint64_t number_in(struct json_value object, const char *key)
-{
-    struct json_value value;
-    uint64_t number = 0;
-    return json_find(object, key, &value) && input_number(value.raw, &number) ? number : 0;
-}
-
 static void ask_page(struct api *api, struct api_request *request)
 {
     const struct conv_request fill = {.after = request->u.stream.after, .limit = PAGE_EVENTS};
@@ -64,43 +57,24 @@ static void ask_page(struct api *api, struct api_request *request)
         api_stream_end(api, request);
 }
 
-/* Sends envelopes of the page that is kept, from where it stopped, until too much waits unsent. */
+/* Sends envelopes of the page, from where it stopped, until too much waits unsent. */
 static void send_page(struct api *api, struct api_request *request)
 {
+    struct event_page *page = &request->u.stream.page;
+    struct page_event event;
     for (;;) {
-        struct json_value envelope, type;
         if (http_stream_unsent(api->http, request->exchange.id) > UNSENT_BYTES_MAX)
             return; /* goes on when that has left */
-        if (!json_next_element(request->u.stream.page_events, &request->u.stream.page_position, &envelope))
+        if (!event_page_next(page, &event))
             break;
-        char name[64];
-        struct slice type_text = {0};
-        if (!json_find(envelope, "event", &type) || json_string(type, name, sizeof name, &type_text) != OK)
-            continue; /* no envelope: nothing that a client could resume after */
-        if (!send_event(api, request, number_in(envelope, "version"), type_text, envelope.raw))
+        if (!send_event(api, request, event.version, event.type, event.envelope.raw))
             return;
     }
     msg_destroy(api->worker, &request->kept);
-    if (request->u.stream.has_next_page)
+    if (page->has_next_page)
         ask_page(api, request);
     else
         go_live(api, request);
-}
-
-/* Checked once: a page may be megabytes, and a slow reader takes it in many pieces. */
-static void begin_page(struct api *api, struct api_request *request)
-{
-    struct json_value page;
-    struct json_problem problem;
-    const struct conv_answer *answer = container_of(request->kept, struct conv_answer, msg);
-    if (json_validate(answer->body, &page, &problem) != OK ||
-        !json_find(page, "events", &request->u.stream.page_events)) {
-        api_stream_end(api, request);
-        return;
-    }
-    request->u.stream.page_position = (struct json_iterator){0};
-    request->u.stream.has_next_page = number_in(page, "next") > 0;
-    send_page(api, request);
 }
 
 static void on_page(struct api *api, struct api_request *request, struct msg **msg)
@@ -110,7 +84,10 @@ static void on_page(struct api *api, struct api_request *request, struct msg **m
     } else if ((*msg)->kind == CONV_FINISHED) {
         request->kept = *msg;
         *msg = NULL;
-        begin_page(api, request);
+        if (event_page_open(&request->u.stream.page, container_of(request->kept, struct conv_answer, msg)->body))
+            send_page(api, request);
+        else
+            api_stream_end(api, request);
     }
 }
 
@@ -148,7 +125,7 @@ static void on_look(struct api *api, struct api_request *request, struct msg **m
         api_request_release(request);
     } else if ((*msg)->kind == CONV_FINISHED) {
         uint64_t version =
-            json_validate(answer->body, &conversation, &problem) == OK ? number_in(conversation, "version") : 0;
+            json_validate(answer->body, &conversation, &problem) == OK ? event_page_number(conversation, "version") : 0;
         if (request->u.stream.after <= version) {
             begin_stream(api, request);
             return;

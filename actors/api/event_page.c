@@ -2,8 +2,6 @@
 #include "actors/api/event_page.h"
 
 #include "actors/api/api_input.h"
-#include "actors/protocol.h"
-#include "runtime/assert.h"
 
 uint64_t event_page_number(struct json_value object, const char *key)
 {
@@ -12,19 +10,14 @@ uint64_t event_page_number(struct json_value object, const char *key)
     return json_find(object, key, &value) && input_number(value.raw, &number) ? number : 0;
 }
 
-bool event_page_open(struct event_page *page, struct worker *worker, struct msg **msg)
+bool event_page_open(struct event_page *page, struct slice body)
 {
-    struct json_value body;
+    struct json_value root;
     struct json_problem problem;
-    ASSERT(!page->msg);
-    *page = (struct event_page){.msg = *msg};
-    *msg = NULL;
-    const struct conv_answer *answer = container_of(page->msg, struct conv_answer, msg);
-    if (json_validate(answer->body, &body, &problem) != OK || !json_find(body, "events", &page->events)) {
-        event_page_close(page, worker);
+    *page = (struct event_page){0};
+    if (json_validate(body, &root, &problem) != OK || !json_find(root, "events", &page->events))
         return false;
-    }
-    page->has_next_page = event_page_number(body, "next") > 0;
+    page->has_next_page = event_page_number(root, "next") > 0;
     return true;
 }
 
@@ -40,9 +33,4 @@ bool event_page_next(struct event_page *page, struct page_event *ret_event)
         return true;
     }
     return false;
-}
-
-void event_page_close(struct event_page *page, struct worker *worker)
-{
-    msg_destroy(worker, &page->msg);
 }

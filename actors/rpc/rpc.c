@@ -92,21 +92,12 @@ struct rpc_pending *rpc_pending_open(struct rpc *rpc, const struct rpc_asked *as
     return pending;
 }
 
-/* What it still holds of the answers it got. */
-static void release_kept(struct rpc_pending *pending)
-{
-    if (pending->method->handle == rpc_handle_message)
-        msg_destroy(pending->rpc->worker, &pending->u.message.accepted);
-    else
-        event_page_close(&pending->u.stream.page, pending->rpc->worker);
-}
-
 void rpc_pending_release(struct rpc_pending *pending)
 {
     struct rpc *rpc = pending->rpc;
     ASSERT(pending->waiter);
     timer_cancel(rpc->worker, &pending->timer);
-    release_kept(pending);
+    msg_destroy(rpc->worker, &pending->kept);
     pending->waiter = NULL;
     pending->next_free = rpc->free_pending;
     rpc->free_pending = pending;

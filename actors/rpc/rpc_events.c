@@ -156,9 +156,8 @@ static void send_page(struct rpc *rpc, struct rpc_pending *pending)
         if (!send_event(pending, event.version, event.envelope))
             return;
     }
-    bool has_next_page = page->has_next_page;
-    event_page_close(page, rpc->worker);
-    if (has_next_page)
+    msg_destroy(rpc->worker, &pending->kept);
+    if (page->has_next_page)
         ask_page(pending);
     else
         go_live(pending);
@@ -170,7 +169,9 @@ static void on_page(struct rpc *rpc, struct rpc_pending *pending, struct msg **m
     if ((*msg)->kind == CONV_REFUSED) {
         end_stream(pending, rpc_code_of(answer->code));
     } else if ((*msg)->kind == CONV_FINISHED) {
-        if (event_page_open(&pending->u.stream.page, rpc->worker, msg))
+        pending->kept = *msg;
+        *msg = NULL;
+        if (event_page_open(&pending->u.stream.page, container_of(pending->kept, struct conv_answer, msg)->body))
             send_page(rpc, pending);
         else
             end_stream(pending, rpc_code_of(ERR_STORAGE_CORRUPT));
@@ -179,7 +180,7 @@ static void on_page(struct rpc *rpc, struct rpc_pending *pending, struct msg **m
 
 static void on_drained(struct rpc *rpc, struct rpc_pending *pending)
 {
-    if (pending->u.stream.page.msg)
+    if (pending->kept)
         send_page(rpc, pending);
 }
 

@@ -71,12 +71,12 @@ struct rpc_pending {
     const struct rpc_method *method;
     struct trace_id trace;
     struct timer timer;
+    struct msg *kept; /* an answer that is needed later; NULL: none. Freed with it */
     char conversation[CONV_ID_BYTES_MAX];
     uint32_t conversation_size;
     union {
         struct {
-            struct msg *accepted; /* durable, its turn goes on: the CONV_ACCEPTED. NULL: not yet */
-            bool is_late;         /* the client waits for durability only */
+            bool is_late; /* the client waits for durability only */
         } message;
         struct {
             uint64_t after; /* the last version the client has */

@@ -100,8 +100,8 @@ static void on_accepted(struct rpc_pending *pending, struct msg **msg)
         answer_turn(pending, container_of(*msg, struct conv_answer, msg));
         return;
     }
-    msg_destroy(pending->rpc->worker, &pending->u.message.accepted); /* a second one, after a crash, is the newer */
-    pending->u.message.accepted = *msg;
+    msg_destroy(pending->rpc->worker, &pending->kept); /* a second one, after a crash, is the newer */
+    pending->kept = *msg;
     *msg = NULL;
 }
 
@@ -109,7 +109,7 @@ static void on_answer(struct rpc *rpc, struct rpc_pending *pending, struct msg *
 {
     (void)rpc;
     const struct conv_answer *answer = container_of(*msg, struct conv_answer, msg);
-    const struct msg *accepted = pending->u.message.accepted;
+    const struct msg *accepted = pending->kept; /* durable, its turn goes on */
     switch ((*msg)->kind) {
     case CONV_ACCEPTED: on_accepted(pending, msg); return;
     case CONV_FINISHED: answer_turn(pending, answer); return;
@@ -127,8 +127,8 @@ static void on_answer(struct rpc *rpc, struct rpc_pending *pending, struct msg *
 static void on_timer(struct rpc *rpc, struct rpc_pending *pending)
 {
     (void)rpc;
-    if (pending->u.message.accepted)
-        answer_turn(pending, container_of(pending->u.message.accepted, struct conv_answer, msg));
+    if (pending->kept)
+        answer_turn(pending, container_of(pending->kept, struct conv_answer, msg));
     else
         pending->u.message.is_late = true;
 }
