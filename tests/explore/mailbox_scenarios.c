@@ -28,12 +28,17 @@ static struct {
     uint32_t received, undelivered, parks;
 } s;
 
-static void begin(void)
+static void begin_with(const struct model_bounds *bounds)
 {
-    world_reset(&(struct model_bounds){.stale = 1});
+    world_reset(bounds);
     memset(&s, 0, sizeof s);
     mailbox_open(&s.mailbox, 16);
     s.parks = 1;
+}
+
+static void begin(void)
+{
+    begin_with(&(struct model_bounds){.stale = 1});
 }
 
 static uint32_t sum(const uint32_t *counts)
@@ -152,6 +157,40 @@ static void begin_chains(void)
 {
     begin();
     schedule_spawn(own, NULL);
+    schedule_spawn(push_a_chain, (void *)0);
+    schedule_spawn(push_one, (void *)1);
+}
+
+static void begin_spurious(void)
+{
+    begin_with(&(struct model_bounds){.spurious = 2});
+    schedule_spawn(own, NULL);
+    schedule_spawn(push_one, (void *)0);
+    schedule_spawn(push_a_chain, (void *)1);
+}
+
+/* ---- the count that the cap is compared with (B2) ---------------------------------------------------------------------------- */
+
+static void *own_and_count(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        world_event_wait(&s.activation);
+        do {
+            mailbox_take(&s.mailbox);
+            for (struct msg *msg; (msg = mailbox_pop(&s.mailbox, false)); receive(msg))
+                SCHEDULE_CHECK(mailbox_room(&s.mailbox) >=
+                               13); /* three at most; a count below zero would leave no room */
+        } while (!mailbox_try_park(&s.mailbox));
+        s.parks++;
+    }
+}
+
+static void begin_count(void)
+{
+    begin_with(&(struct model_bounds){.stale = 1});
+    s.is_counted = true;
+    schedule_spawn(own_and_count, NULL);
     schedule_spawn(push_a_chain, (void *)0);
     schedule_spawn(push_one, (void *)1);
 }
@@ -287,6 +326,8 @@ static void end_open_two(void)
 const struct scenario mailbox_scenarios[] = {
     {"mailbox_two_senders", {begin_two_senders, end_three}, false},
     {"mailbox_chain_and_singles", {begin_chains, end_three}, false},
+    {"mailbox_spurious_failures", {begin_spurious, end_three}, false},
+    {"mailbox_count", {begin_count, end_three}, false},
     {"mailbox_append_among_pushes", {begin_append, end_three}, false},
     {"mailbox_push_against_close", {begin_close, end_close}, false},
     {"mailbox_close_and_open_again", {begin_open, end_open_three}, false},

@@ -8,7 +8,7 @@
 #include "tests/explore/world.h"
 
 enum { WORKERS = 3, SENDERS = 4, CRASH = 99 };
-enum { MSG_NOTE = MSG_KIND_TEST };
+enum { MSG_NOTE = MSG_KIND_TEST, MSG_GO };
 
 struct note {
     struct msg msg;
@@ -379,6 +379,72 @@ static void end_claim(void)
     SCHEDULE_CHECK(given + s.workers[0]->run_queue.count + s.workers[2]->run_queue.count == 2 * CROWD);
 }
 
+/* ---- many actors that move while they talk: large ------------------------------------------------------------------------------- */
+
+enum { TALKERS = 2, LISTENERS = 4, TALKS = 3 };
+
+struct talker {
+    uint32_t index, said;
+};
+static struct talker talkers[TALKERS];
+static struct life listeners[LISTENERS];
+static struct actor_id listener_ids[LISTENERS];
+
+/* Short turns, and at the end of each it is time to give: more borders where an actor can move. */
+static void hurry(struct worker *worker)
+{
+    worker->turn_messages_max = 4;
+    worker->backlog_turns = 1000;
+    worker->message_ns = 1000000000;
+}
+
+/* Says one thing to each listener, then goes on in its next run. */
+static enum err on_talk(struct actor_context *context, struct msg **msg)
+{
+    struct talker *talker = context->state;
+    hurry(context->worker);
+    for (uint32_t i = 0; i < LISTENERS; i++) {
+        struct note *note = MSG_CREATE(context->worker, struct note, MSG_NOTE, MSG_CONTROL);
+        note->sender = talker->index;
+        note->value = talker->said;
+        struct msg *out = &note->msg;
+        SCHEDULE_CHECK(actor_send(context->worker, listener_ids[i], &out) == OK);
+    }
+    return ++talker->said < TALKS ? actor_send(context->worker, context->self, msg) : OK;
+}
+static const struct actor_type talker_type = {"talker", on_talk, NULL, 0, false};
+
+static void begin_crowd(void)
+{
+    world_reset(&(struct model_bounds){.stale = 4, .spurious = 2});
+    memset(&s, 0, sizeof s);
+    memset(listeners, 0, sizeof listeners);
+    struct runtime_options options = {.worker_count = WORKERS};
+    SCHEDULE_CHECK(runtime_create(&options, &s.runtime, NULL) == OK);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        s.workers[i] = runtime_worker(s.runtime, i);
+        SCHEDULE_CHECK(worker_start(s.workers[i], NULL) == OK);
+    }
+    for (uint32_t i = 0; i < LISTENERS; i++)
+        SCHEDULE_CHECK(actor_spawn(s.workers[0], &note_type, &listeners[i], NULL, &listener_ids[i]) == OK);
+    for (uint32_t i = 0; i < TALKERS; i++) {
+        talkers[i] = (struct talker){.index = i};
+        struct actor_id id;
+        struct msg *go = msg_create(s.workers[0], MSG_GO, 0, sizeof(struct msg));
+        SCHEDULE_CHECK(actor_spawn(s.workers[0], &talker_type, &talkers[i], NULL, &id) == OK);
+        SCHEDULE_CHECK(actor_send(s.workers[0], id, &go) == OK);
+    }
+    share();
+    for (uint32_t i = 0; i < WORKERS; i++)
+        schedule_spawn(run_worker, s.workers[i]);
+}
+
+static void end_crowd(void)
+{
+    for (uint32_t i = 0; i < LISTENERS; i++)
+        SCHEDULE_CHECK(listeners[i].received == TALKERS * TALKS);
+}
+
 /* ---- slots and blocks come home ---------------------------------------------------------------------------------------------- */
 
 static struct life second_life;
@@ -523,6 +589,7 @@ const struct scenario worker_scenarios[] = {
     {"worker_donation", {begin_donation, end_donation}, false},
     {"worker_donation_among_sends", {begin_donation_among_sends, end_donation}, false},
     {"worker_moving_sender", {begin_moving_sender, end_donation}, false},
+    {"worker_crowd", {begin_crowd, end_crowd}, true},
     {"worker_claim", {begin_claim, end_claim}, false},
     {"worker_slot_comes_home", {begin_slot, end_slot}, false},
     {"worker_block_comes_home", {begin_block, end_block}, false},
