@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "net/fetch_request.h"
 #include "net/fetch_sockets_internal.h"
 #include "runtime/assert.h"
 #include "runtime/clock.h"
@@ -678,30 +679,15 @@ static bool set_options(struct fetch *fetch, const struct fetch_request *request
     return failures == 0;
 }
 
-static uint64_t or_default(uint64_t value, uint64_t fallback)
-{
-    return value ? value : fallback;
-}
-
-static enum err check_request(const struct fetch_request *request, struct error *error)
-{
-    if (!is_http_url(request->url))
-        return error_set(error, ERR_INVALID, "not an http or https URL: %.200s", request->url);
-    if (request->method[0] == '\0' || strspn(request->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != strlen(request->method))
-        return error_set(error, ERR_INVALID, "not a method: %.40s", request->method);
-    for (size_t i = 0; request->headers && request->headers[i]; i++) {
-        if (strpbrk(request->headers[i], "\r\n"))
-            return error_set(error, ERR_INVALID, "line break in header %zu", i);
-    }
-    return OK;
-}
-
-enum err fetch_start(struct fetch_client *client, const struct fetch_request *request, struct fetch_id *ret_id,
+enum err fetch_start(struct fetch_client *client, const struct fetch_request *asked, struct fetch_id *ret_id,
                      struct error *error)
 {
     ASSERT_ON_WORKER(client->worker);
-    ASSERT(request->on_done);
-    enum err err = check_request(request, error);
+    ASSERT(asked->on_done);
+    struct fetch_request request;
+    if (!is_http_url(asked->url))
+        return error_set(error, ERR_INVALID, "not an http or https URL: %.200s", asked->url);
+    enum err err = fetch_request_complete(asked, &request, error);
     if (err)
         return err;
     struct fetch *fetch = client->free;
@@ -714,17 +700,17 @@ enum err fetch_start(struct fetch_client *client, const struct fetch_request *re
         .index = fetch->index,
         .generation = fetch->generation,
         .started_ns = clock_mono_ns(),
-        .connect_ns_max = or_default(request->connect_ns_max, 10 * second_ns),
-        .first_byte_ns_max = or_default(request->first_byte_ns_max, 60 * second_ns),
-        .idle_ns_max = or_default(request->idle_ns_max, 60 * second_ns),
-        .total_ns_max = or_default(request->total_ns_max, 300 * second_ns),
-        .response_bytes_max = or_default(request->response_bytes_max, 8 << 20),
-        .context = request->context,
-        .on_data = request->on_data,
-        .on_done = request->on_done,
+        .connect_ns_max = request.connect_ns_max,
+        .first_byte_ns_max = request.first_byte_ns_max,
+        .idle_ns_max = request.idle_ns_max,
+        .total_ns_max = request.total_ns_max,
+        .response_bytes_max = request.response_bytes_max,
+        .context = request.context,
+        .on_data = request.on_data,
+        .on_done = request.on_done,
     };
     fetch->easy = open_stripe(stripe_of(fetch)) ? curl_easy_init() : NULL;
-    if (!fetch->easy || !copy_headers(fetch, request->headers) || !set_options(fetch, request)) {
+    if (!fetch->easy || !copy_headers(fetch, request.headers) || !set_options(fetch, &request)) {
         curl_easy_cleanup(fetch->easy);
         curl_slist_free_all(fetch->headers);
         fetch->next = next_free;

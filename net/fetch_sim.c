@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "net/fetch_request.h"
 #include "runtime/assert.h"
 #include "runtime/clock.h"
 #include "runtime/timer.h"
 #include "runtime/worker.h"
 
-static const uint64_t second_ns = 1000000000;
 static const uint64_t way_ns_max = 2000000; /* of a request to its provider */
 
 /*   FREE -> TRAVELLING -> PLAYING -> ENDING -> FREE
@@ -252,18 +252,17 @@ static bool copy_headers(struct fetch *fetch, const char *const *headers)
     return fetch->headers != NULL;
 }
 
-static uint64_t or_default(uint64_t value, uint64_t fallback)
-{
-    return value ? value : fallback;
-}
-
-enum err fetch_start(struct fetch_client *client, const struct fetch_request *request, struct fetch_id *ret_id,
+enum err fetch_start(struct fetch_client *client, const struct fetch_request *asked, struct fetch_id *ret_id,
                      struct error *error)
 {
     ASSERT_ON_WORKER(client->worker);
-    ASSERT(request->on_done);
-    if (strncmp(request->url, "http://", 7) != 0 && strncmp(request->url, "https://", 8) != 0)
-        return error_set(error, ERR_INVALID, "not an http or https URL: %.200s", request->url);
+    ASSERT(asked->on_done);
+    struct fetch_request request;
+    if (strncmp(asked->url, "http://", 7) != 0 && strncmp(asked->url, "https://", 8) != 0)
+        return error_set(error, ERR_INVALID, "not an http or https URL: %.200s", asked->url);
+    enum err err = fetch_request_complete(asked, &request, error);
+    if (err)
+        return err;
     struct fetch *fetch = client->free;
     if (!fetch)
         return error_set(error, ERR_LIMIT, "%u requests in flight", client->in_flight);
@@ -273,23 +272,23 @@ enum err fetch_start(struct fetch_client *client, const struct fetch_request *re
         .client = client,
         .timer = {.on_fire = on_timer},
         .id = fetch->id,
-        .method = strdup(request->method),
-        .url = strdup(request->url),
+        .method = strdup(request.method),
+        .url = strdup(request.url),
         .step_ns = now_ns + clock_random_u64() % way_ns_max,
         .started_ns = now_ns,
         .phase_ns = now_ns,
-        .phase_ns_max = or_default(request->connect_ns_max, 10 * second_ns),
-        .first_byte_ns_max = or_default(request->first_byte_ns_max, 60 * second_ns),
-        .idle_ns_max = or_default(request->idle_ns_max, 60 * second_ns),
-        .total_ns_max = or_default(request->total_ns_max, 300 * second_ns),
-        .response_bytes_max = or_default(request->response_bytes_max, 8 << 20),
-        .context = request->context,
-        .on_data = request->on_data,
-        .on_done = request->on_done,
+        .phase_ns_max = request.connect_ns_max,
+        .first_byte_ns_max = request.first_byte_ns_max,
+        .idle_ns_max = request.idle_ns_max,
+        .total_ns_max = request.total_ns_max,
+        .response_bytes_max = request.response_bytes_max,
+        .context = request.context,
+        .on_data = request.on_data,
+        .on_done = request.on_done,
     };
-    buffer_init(&fetch->body, request->body.size);
-    buffer_append_slice(&fetch->body, request->body);
-    if (!copy_headers(fetch, request->headers) || !fetch->method || !fetch->url || fetch->body.is_overflow) {
+    buffer_init(&fetch->body, request.body.size);
+    buffer_append_slice(&fetch->body, request.body);
+    if (!copy_headers(fetch, request.headers) || !fetch->method || !fetch->url || fetch->body.is_overflow) {
         free_contents(fetch);
         fetch->next = next_free;
         return error_set(error, ERR_NO_MEMORY, "no memory for a request");
