@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "actors/admission.h"
 #include "actors/api/api_input.h"
 #include "actors/directory.h"
 #include "net/pack.h"
@@ -23,7 +24,7 @@ const struct rpc_method rpc_methods[] = {
      .handle = rpc_handle_message,
      .fields = RPC_MESSAGE_FIELDS | CONVERSATION_FIELDS | RPC_FIELD(RPC_WAIT_MS) | RPC_FIELD(RPC_IF_MATCH),
      .needs_conversation = true,
-     .is_taken_as_notification = true},
+     .is_message = true},
     {.name = "ping", .handle = handle_ping, .fields = TRACE_FIELDS},
     {.name = "conversation.get", .handle = rpc_handle_get, .fields = CONVERSATION_FIELDS, .needs_conversation = true},
     {.name = "events.read",
@@ -182,6 +183,11 @@ static const struct rpc_method *find_method(struct slice name)
 /* Reads and checks what all methods share, then lets the method go on. */
 static void handle(struct rpc *rpc, struct rpc_asked *asked)
 {
+    enum err admitted = asked->method->is_message ? admission_check(rpc->services) : OK;
+    if (admitted != OK) {
+        rpc_answer_code(rpc, asked->call, admitted, (struct slice){0}, 0);
+        return;
+    }
     bool is_read =
         rpc_params_read(asked->request->params, asked->method->fields, &rpc->metadata, asked->params, asked->problem);
     if (is_read && asked->method->needs_conversation && !input_is_id(asked->params->conversation_id, CONV_ID_BYTES_MAX))
@@ -204,7 +210,7 @@ static void on_request(void *context, struct rpc_server *server, struct rpc_call
     struct problem problem;
     struct rpc_asked asked = {
         .call = call, .method = find_method(request->method), .request = request, .params = &params, .problem = &problem};
-    if (request->is_notification && !(asked.method && asked.method->is_taken_as_notification)) {
+    if (request->is_notification && !(asked.method && asked.method->is_message)) {
         metrics_add(rpc->ignored_notifications, 1);
         (void)rpc_respond(server, call, (struct slice){0});
     } else if (!request->method.data) {

@@ -36,9 +36,9 @@ struct rpc_asked;
 struct rpc_method {
     const char *name;
     void (*handle)(struct rpc *rpc, const struct rpc_asked *asked);
-    uint32_t fields;               /* RPC_FIELD(...): what its params may hold */
-    bool needs_conversation;       /* conversation_id, a valid one */
-    bool is_taken_as_notification; /* others are passed over as such */
+    uint32_t fields;         /* RPC_FIELD(...): what its params may hold */
+    bool needs_conversation; /* conversation_id, a valid one */
+    bool is_message; /* passes admission before it is read; taken as a notification, too, which no other method is */
 };
 extern const struct rpc_method rpc_methods[];
 extern const size_t rpc_method_count;

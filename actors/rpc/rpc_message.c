@@ -9,7 +9,6 @@
  *
  * A notification waits for durability only, so that what it has in flight is bounded like any call's. A client that leaves
  * cancels nothing (rpc_internal.h M2). */
-#include "actors/admission.h"
 #include "actors/rpc/rpc_internal.h"
 #include "net/pack.h"
 #include "runtime/assert.h"
@@ -154,11 +153,6 @@ void rpc_handle_message(struct rpc *rpc, const struct rpc_asked *asked)
 {
     struct rpc_params *params = asked->params;
     struct conv_request message;
-    enum err admitted = admission_check(rpc->services);
-    if (admitted != OK) {
-        rpc_answer_code(rpc, asked->call, admitted, slice_from_text(err_text(admitted)), 0);
-        return;
-    }
     if (params->wait_ms > WAIT_MS_MAX)
         problem_add_error(asked->problem, 422, "/wait_ms", "must be at most %d", WAIT_MS_MAX);
     if (!message_input_end(&params->message, &message)) {
