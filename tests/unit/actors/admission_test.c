@@ -16,12 +16,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    world_destroy(*state);
-    return 0;
-}
-
 static void fill(struct world *world)
 {
     for (int i = 0; i < WAITING_MAX; i++) {
@@ -60,7 +54,7 @@ static void a_draining_server_is_no_overloaded_one(void **state)
     world_settle(world);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, world_tear_down)
 
 int main(void)
 {

@@ -2,30 +2,6 @@
 /* Turns that ask a model: intent before call, order, busy policies, retries, fallbacks, breaker, cancel, time limit, handoff. */
 #include "tests/unit/actors/world.h"
 
-static int set_up(void **state)
-{
-    struct world *world = world_create();
-    world->config.default_agent = AGENT_INDEX_ASSISTANT;
-    *state = world;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    world_destroy(*state);
-    return 0;
-}
-
-static void assert_finished(const struct reply *reply, enum turn_status status, const char *text)
-{
-    assert_non_null(reply);
-    if (reply->kind == CONV_REFUSED)
-        fail_msg("refused: %s: %s", err_name(reply->code), reply->detail);
-    assert_int_equal(reply->kind, CONV_FINISHED);
-    assert_int_equal(reply->status, status);
-    assert_string_equal(reply->text, text);
-}
-
 static void fail_call(struct world *world, uint32_t call, enum err code)
 {
     world_model_done(world, call,
@@ -65,7 +41,7 @@ static void a_call_starts_after_its_intent_is_on_disk(void **state)
     world_run(world);
     assert_int_equal(world_reply_count(world, token), 1); /* the answer is not on disk yet */
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_COMPLETED, "well");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "well");
     assert_string_equal(world_last(world, token)->agent, "assistant");
     assert_int_equal(world_reply_count(world, token), 2);
     assert_int_equal(count(world_events(world, "c"), "agent.ai.request.started\n"), 2);
@@ -91,7 +67,7 @@ static void messages_that_come_during_a_turn_are_queued_and_answered_in_order(vo
         snprintf(answer, sizeof answer, "r-%s", texts[i]);
         world_model_says(world, i, answer);
         world_settle(world);
-        assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, answer);
+        world_assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, answer);
     }
     assert_string_equal(world->calls[3].messages,
                         "s:be kind|u:one|a:r-one|u:two|a:r-two|u:three|a:r-three|u:four"); /* reads as a dialogue */
@@ -107,11 +83,11 @@ static void a_long_turn_holds_nobody_else_up(void **state)
                                                           .agent = SLICE_LITERAL("echo"),
                                                           .text = SLICE_LITERAL("quick")});
     world_settle(world);
-    assert_finished(world_last(world, other), TURN_COMPLETED, "quick");
+    world_assert_finished(world_last(world, other), TURN_COMPLETED, "quick");
     assert_int_equal(world->call_count, 1);
     world_model_says(world, 0, "done");
     world_settle(world);
-    assert_finished(world_last(world, slow), TURN_COMPLETED, "done");
+    world_assert_finished(world_last(world, slow), TURN_COMPLETED, "done");
 }
 
 /* ---- rule 4: busy ----------------------------------------------------------------------------------------------------- */
@@ -158,7 +134,7 @@ static void copies_of_a_running_message_wait_for_its_answer(void **state)
     tokens[4] = world_say(world, "c", "m-1", "x");
     world_settle(world);
     for (uint32_t i = 0; i < 5; i++) {
-        assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, "y");
+        world_assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, "y");
         assert_int_equal(world_last(world, tokens[i])->is_duplicate, i > 0);
     }
     assert_int_equal(world->call_count, 1);
@@ -179,7 +155,7 @@ static void each_attempt_is_journalled_before_it_starts(void **state)
                                                   "agent.ai.request.failed\nagent.ai.request.started\n");
     world_model_says(world, 1, "at last");
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_COMPLETED, "at last");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "at last");
 }
 
 static void what_cannot_heal_goes_to_the_fallbacks_in_order(void **state)
@@ -192,7 +168,7 @@ static void what_cannot_heal_goes_to_the_fallbacks_in_order(void **state)
     assert_int_equal(world->calls[1].agent, AGENT_INDEX_BACKUP);
     assert_string_not_equal(world->calls[0].effect_key, world->calls[1].effect_key);
     fail_call(world, 1, ERR_CONNECT); /* its budget is one attempt */
-    assert_finished(world_last(world, token), TURN_COMPLETED, "sorry");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "sorry");
     assert_string_equal(world_last(world, token)->agent, "assistant");
 }
 
@@ -206,7 +182,7 @@ static void without_fallback_the_turn_fails_and_is_a_dead_letter(void **state)
     world_wait(world, 2000);
     world_model_done(world, 1, &(struct model_done){.code = ERR_BUSY, .http_status = 503, .retry_after_ms = 4000});
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_FAILED, "");
+    world_assert_finished(world_last(world, token), TURN_FAILED, "");
     assert_int_equal(world_last(world, token)->code, ERR_BUSY);
     assert_int_equal(world_last(world, token)->retry_after_s, 4);
     assert_int_equal(count(world_events(world, "c"), "message.dead_lettered\n"), 1);
@@ -215,7 +191,7 @@ static void without_fallback_the_turn_fails_and_is_a_dead_letter(void **state)
     assert_int_equal(stats.dead_letters, 1);
     world_model_says(world, 2, "goes on");
     world_settle(world);
-    assert_finished(world_last(world, next), TURN_COMPLETED, "goes on");
+    world_assert_finished(world_last(world, next), TURN_COMPLETED, "goes on");
 }
 
 static void an_open_breaker_refuses_before_anything_is_written(void **state)
@@ -233,11 +209,11 @@ static void an_open_breaker_refuses_before_anything_is_written(void **state)
     world_settle(world);
     assert_int_equal(world->calls[0].agent, AGENT_INDEX_BACKUP);
     fail_call(world, 0, ERR_INVALID);
-    assert_finished(world_last(world, spare), TURN_COMPLETED, "sorry"); /* and then the assistant's next one */
+    world_assert_finished(world_last(world, spare), TURN_COMPLETED, "sorry"); /* and then the assistant's next one */
     world_set_breaker(1, true);
     uint64_t text = world_say(world, "c", "", "x");
     world_settle(world);
-    assert_finished(world_last(world, text), TURN_COMPLETED, "sorry");
+    world_assert_finished(world_last(world, text), TURN_COMPLETED, "sorry");
     assert_int_equal(world->call_count, 1);
 }
 
@@ -252,13 +228,13 @@ static void a_turn_that_is_too_long_is_cancelled_and_fails(void **state)
     world_model_done(world, 0,
                      &(struct model_done){.code = ERR_CANCELLED, .was_sent = true, .text = SLICE_LITERAL("hal")});
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_FAILED, "");
+    world_assert_finished(world_last(world, token), TURN_FAILED, "");
     assert_int_equal(world_last(world, token)->code, ERR_TIMEOUT);
 
     uint64_t silent = world_say(world, "c", "", "y"); /* and when the gateway never answers */
     world_settle(world);
     world_wait(world, 312000);
-    assert_finished(world_last(world, silent), TURN_FAILED, "");
+    world_assert_finished(world_last(world, silent), TURN_FAILED, "");
 }
 
 /* ---- cancel, handoff, close, park ----------------------------------------------------------------------------------- */
@@ -276,13 +252,13 @@ static void cancelling_keeps_what_was_said_and_the_queue_goes_on(void **state)
     world_model_done(world, 0,
                      &(struct model_done){.code = ERR_CANCELLED, .was_sent = true, .text = SLICE_LITERAL("Once up")});
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_IS_CANCELLED, "Once up");
+    world_assert_finished(world_last(world, token), TURN_IS_CANCELLED, "Once up");
     assert_string_equal(world_last(world, token)->detail, "changed my mind");
     assert_int_equal(world_last(world, cancel)->kind, CONV_FINISHED);
     assert_string_equal(world->calls[1].messages, "s:be kind|u:x|a:Once up|u:next");
     world_model_says(world, 1, "ok");
     world_settle(world);
-    assert_finished(world_last(world, next), TURN_COMPLETED, "ok");
+    world_assert_finished(world_last(world, next), TURN_COMPLETED, "ok");
     assert_string_equal(world_events(world, "c"),
                         "inbox.message.received\nagent.ai.request.started\ninbox.message.received\n"
                         "agent.ai.request.failed\nturn.cancelled\nagent.ai.request.started\n"
@@ -300,7 +276,7 @@ static void cancelling_before_the_call_never_makes_it(void **state)
     world_run(world); /* the intent is on its way to the disk */
     uint64_t cancel = WORLD_REQUEST(world, CONV_CANCEL);
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_IS_CANCELLED, "");
+    world_assert_finished(world_last(world, token), TURN_IS_CANCELLED, "");
     assert_int_equal(world_last(world, cancel)->kind, CONV_FINISHED);
     assert_int_equal(world->call_count, 1);
 }
@@ -315,11 +291,11 @@ static void cancelling_a_waiting_turn_takes_it_out_of_the_queue(void **state)
     strcpy(turn_id, world_last(world, second)->turn_id);
     uint64_t cancel = WORLD_REQUEST(world, CONV_CANCEL, .turn_id = slice_from_text(turn_id));
     world_settle(world);
-    assert_finished(world_last(world, second), TURN_IS_CANCELLED, "");
+    world_assert_finished(world_last(world, second), TURN_IS_CANCELLED, "");
     assert_int_equal(world_last(world, cancel)->kind, CONV_FINISHED);
     world_model_says(world, 0, "y");
     world_settle(world);
-    assert_finished(world_last(world, first), TURN_COMPLETED, "y");
+    world_assert_finished(world_last(world, first), TURN_COMPLETED, "y");
     assert_int_equal(world->call_count, 1);
 }
 
@@ -341,7 +317,7 @@ static void after_a_takeover_nothing_of_the_former_speaker_leaves(void **state)
     world_settle(world);
     assert_non_null(strstr(world_last(world, takeover)->body, "\"owner\":\"human:ana\",\"epoch\":2"));
     assert_true(world->calls[0].is_cancelled);
-    assert_finished(world_last(world, token), TURN_WAITING_HUMAN, "");
+    world_assert_finished(world_last(world, token), TURN_WAITING_HUMAN, "");
     assert_int_equal(count(world_events(world, "c"), "agent.ai.response.generated"), 0);
     uint32_t deltas = 0;
     for (uint32_t i = 0; i < world->reply_count; i++)
@@ -359,7 +335,7 @@ static void a_turn_goes_on_with_the_agent_that_took_over(void **state)
     assert_int_equal(world->calls[1].agent, AGENT_INDEX_BACKUP);
     world_model_says(world, 1, "mine now");
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_COMPLETED, "mine now");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "mine now");
     assert_string_equal(world_last(world, token)->agent, "backup");
 }
 
@@ -374,7 +350,7 @@ static void closing_ends_every_open_turn(void **state)
     world_settle(world);
     assert_non_null(strstr(world_last(world, closed)->body, "\"status\":\"closed\""));
     for (uint32_t i = 0; i < 40; i++)
-        assert_finished(world_last(world, tokens[i]), TURN_IS_CANCELLED, "");
+        world_assert_finished(world_last(world, tokens[i]), TURN_IS_CANCELLED, "");
     assert_true(world->calls[0].is_cancelled);
     world_model_says(world, 0, "too late");
     world_settle(world);
@@ -390,7 +366,7 @@ static void parking_lets_the_running_turn_end_and_holds_the_queue(void **state)
     world_settle(world);
     world_model_says(world, 0, "y");
     world_settle(world);
-    assert_finished(world_last(world, first), TURN_COMPLETED, "y");
+    world_assert_finished(world_last(world, first), TURN_COMPLETED, "y");
     assert_int_equal(world_last(world, second)->status, TURN_QUEUED);
     assert_int_equal(world->call_count, 1);
     struct directory_stats stats;
@@ -410,14 +386,14 @@ static void a_running_turn_can_be_asked_about(void **state)
     strcpy(turn_id, world_last(world, token)->turn_id);
     uint64_t asked = WORLD_REQUEST(world, CONV_TURN, .turn_id = slice_from_text(turn_id));
     world_settle(world);
-    assert_finished(world_last(world, asked), TURN_RUNNING, "");
+    world_assert_finished(world_last(world, asked), TURN_RUNNING, "");
     assert_string_equal(world_last(world, asked)->message_id, "m-1");
     world_model_says(world, 0, "y");
     asked = WORLD_REQUEST(world, CONV_TURN, .turn_id = slice_from_text(turn_id));
     world_settle(world);
     asked = WORLD_REQUEST(world, CONV_TURN, .turn_id = slice_from_text(turn_id));
     world_settle(world);
-    assert_finished(world_last(world, asked), TURN_COMPLETED, "y");
+    world_assert_finished(world_last(world, asked), TURN_COMPLETED, "y");
 }
 
 static void a_conversation_with_a_running_turn_does_not_fall_asleep(void **state)
@@ -431,7 +407,7 @@ static void a_conversation_with_a_running_turn_does_not_fall_asleep(void **state
     assert_int_equal(stats.turns_running, 1);
     world_model_says(world, 0, "y");
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_COMPLETED, "y");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "y");
     directory_get_stats(&world->services, &stats);
     assert_int_equal(stats.turns_running, 0);
 }
@@ -449,15 +425,15 @@ static void a_crash_while_a_turn_runs_is_taken_up_again(void **state)
     assert_int_equal(world->call_count, 2); /* interrupted, started again */
     world_model_says(world, 1, "fine");
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_COMPLETED, "fine");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "fine");
     assert_false(world_last(world, token)->is_duplicate);
     assert_int_equal(world_reply_count(world, token), 2); /* accepted once, finished once */
     world_model_says(world, 2, "too");
     world_settle(world);
-    assert_finished(world_last(world, poison), TURN_COMPLETED, "too");
+    world_assert_finished(world_last(world, poison), TURN_COMPLETED, "too");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_set_up_with_model, world_tear_down)
 
 int main(void)
 {

@@ -3,20 +3,6 @@
  * on by themselves. */
 #include "tests/unit/actors/world.h"
 
-static int set_up(void **state)
-{
-    struct world *world = world_create();
-    world->config.default_agent = AGENT_INDEX_ASSISTANT;
-    *state = world;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    world_destroy(*state);
-    return 0;
-}
-
 static uint32_t count(const char *text, const char *part)
 {
     uint32_t found = 0;
@@ -212,7 +198,7 @@ static void a_turn_left_by_a_full_disk_goes_on_by_itself(void **state)
     assert_string_equal(world_last(world, copy)->text, "found");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_set_up_with_model, world_tear_down)
 
 int main(void)
 {

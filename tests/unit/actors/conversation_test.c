@@ -2,28 +2,6 @@
 /* The rules of docs/CONVERSATION.md that need no model: records and the gate, idempotence, order, handoff, acts, reading. */
 #include "tests/unit/actors/world.h"
 
-static int set_up(void **state)
-{
-    *state = world_create();
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    world_destroy(*state);
-    return 0;
-}
-
-static void assert_finished(const struct reply *reply, enum turn_status status, const char *text)
-{
-    assert_non_null(reply);
-    if (reply->kind == CONV_REFUSED)
-        fail_msg("refused: %s: %s", err_name(reply->code), reply->detail);
-    assert_int_equal(reply->kind, CONV_FINISHED);
-    assert_int_equal(reply->status, status);
-    assert_string_equal(reply->text, text);
-}
-
 static void assert_refused(const struct reply *reply, enum err code)
 {
     assert_non_null(reply);
@@ -48,7 +26,7 @@ static void an_answer_leaves_after_its_record_is_on_disk(void **state)
     journal_get_stats(world->journal, &before);
     world_settle(world);
     journal_get_stats(world->journal, &after);
-    assert_finished(world_last(world, token), TURN_COMPLETED, "hello");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "hello");
     assert_int_equal(world_reply_count(world, token), 1);
     assert_int_equal(after.appends - before.appends, 1);
 }
@@ -58,7 +36,7 @@ static void a_turn_of_a_rule_is_three_facts_in_order(void **state)
     struct world *world = *state;
     uint64_t token = world_say(world, "c", "m-1", "Qual o PREÇO?");
     world_settle(world);
-    assert_finished(world_last(world, token), TURN_COMPLETED, "R$ 10");
+    world_assert_finished(world_last(world, token), TURN_COMPLETED, "R$ 10");
     assert_string_equal(world_last(world, token)->agent, "triage");
     assert_string_equal(world_last(world, token)->message_id, "m-1");
     assert_int_equal(world_last(world, token)->version, 3);
@@ -83,7 +61,7 @@ static void many_records_are_in_flight_and_answers_keep_their_order(void **state
     for (uint32_t i = 0; i < 1000; i++) {
         char text[16];
         snprintf(text, sizeof text, "n%u", i);
-        assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, text);
+        world_assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, text);
         assert_int_equal(world->replies[before + i].token, tokens[i]);
         assert_int_equal(world->replies[before + i].version, 3 * (i + 2));
     }
@@ -140,7 +118,7 @@ static void sixty_four_racing_copies_are_one_turn_and_equal_answers(void **state
     assert_false(first->is_duplicate);
     for (uint32_t i = 0; i < 64; i++) {
         const struct reply *reply = world_last(world, tokens[i]);
-        assert_finished(reply, TURN_COMPLETED, "once");
+        world_assert_finished(reply, TURN_COMPLETED, "once");
         assert_int_equal(reply->is_duplicate, i > 0);
         assert_int_equal(reply->version, first->version);
         assert_string_equal(reply->turn_id, first->turn_id);
@@ -173,7 +151,7 @@ static void a_copy_after_passivation_still_gets_the_stored_answer(void **state)
     assert_int_equal(stats.passivations, 1);
     uint64_t copy = world_say(world, "c", "m-1", "once");
     world_settle(world);
-    assert_finished(world_last(world, copy), TURN_COMPLETED, "once");
+    world_assert_finished(world_last(world, copy), TURN_COMPLETED, "once");
     assert_true(world_last(world, copy)->is_duplicate);
     assert_string_equal(world_last(world, copy)->turn_id, world_last(world, first)->turn_id);
 }
@@ -202,8 +180,8 @@ static void a_repeated_request_is_answered_though_its_version_has_passed(void **
     uint64_t other = WORLD_REQUEST(world, CONV_MESSAGE, .text = SLICE_LITERAL("x"), .message_id = SLICE_LITERAL("m-2"),
                                    .has_if_match = true, .if_match = 0);
     world_settle(world);
-    assert_finished(world_last(world, first), TURN_COMPLETED, "x");
-    assert_finished(world_last(world, again), TURN_COMPLETED, "x");
+    world_assert_finished(world_last(world, first), TURN_COMPLETED, "x");
+    world_assert_finished(world_last(world, again), TURN_COMPLETED, "x");
     assert_refused(world_last(world, other), ERR_STALE);
 }
 
@@ -220,15 +198,15 @@ static void after_a_handoff_only_people_speak(void **state)
     uint64_t asked = world_say(world, "c", "m-1", "quero falar com um humano");
     uint64_t more = world_say(world, "c", "m-2", "qual o preco?");
     world_settle(world);
-    assert_finished(world_last(world, asked), TURN_WAITING_HUMAN, "");
+    world_assert_finished(world_last(world, asked), TURN_WAITING_HUMAN, "");
     assert_false(world_last(world, asked)->has_reply);
-    assert_finished(world_last(world, more), TURN_WAITING_HUMAN, "");
+    world_assert_finished(world_last(world, more), TURN_WAITING_HUMAN, "");
     assert_non_null(
         strstr(world_get(world, "c"), "\"status\":\"waiting_human\",\"owner\":\"queue:atendimento\",\"epoch\":2"));
 
     uint64_t claim = say_as(world, "human:ana", "oi, sou a Ana");
     world_settle(world);
-    assert_finished(world_last(world, claim), TURN_COMPLETED, "");
+    world_assert_finished(world_last(world, claim), TURN_COMPLETED, "");
     assert_non_null(strstr(world_get(world, "c"), "\"owner\":\"human:ana\",\"epoch\":3"));
     uint64_t other = say_as(world, "human:bia", "eu também");
     uint64_t robot = say_as(world, "robot:x", "bip");
@@ -241,7 +219,7 @@ static void after_a_handoff_only_people_speak(void **state)
     world_settle(world);
     assert_int_equal(world_last(world, back)->kind, CONV_FINISHED);
     assert_non_null(strstr(world_last(world, back)->body, "\"owner\":\"agent:echo\",\"epoch\":4"));
-    assert_finished(world_last(world, echoed), TURN_COMPLETED, "de volta");
+    world_assert_finished(world_last(world, echoed), TURN_COMPLETED, "de volta");
     assert_string_equal(world_last(world, echoed)->agent, "echo");
 }
 
@@ -261,8 +239,8 @@ static void a_rule_hands_over_to_another_agent_for_good(void **state)
     uint64_t first = world_say(world, "c", "m-1", "vendas, por favor");
     uint64_t second = world_say(world, "c", "m-2", "qual o preco");
     world_settle(world);
-    assert_finished(world_last(world, first), TURN_COMPLETED, "vendas, por favor");
-    assert_finished(world_last(world, second), TURN_COMPLETED, "qual o preco"); /* echo owns it now: no rule */
+    world_assert_finished(world_last(world, first), TURN_COMPLETED, "vendas, por favor");
+    world_assert_finished(world_last(world, second), TURN_COMPLETED, "qual o preco"); /* echo owns it now: no rule */
     assert_string_equal(world_events(world, "c"), "inbox.message.received\nrouting.handoff.requested\n"
                                                   "routing.handoff.completed\nagent.response.generated\nturn.completed\n"
                                                   "inbox.message.received\nagent.response.generated\nturn.completed\n");
@@ -303,7 +281,7 @@ static void closed_and_parked_take_no_messages_until_opened(void **state)
     assert_refused(world_last(world, refused_too), ERR_EXISTS);
     assert_refused(world_last(world, cannot_park), ERR_EXISTS);
     assert_non_null(strstr(world_last(world, reopened)->body, "\"status\":\"active\""));
-    assert_finished(world_last(world, taken), TURN_COMPLETED, "x");
+    world_assert_finished(world_last(world, taken), TURN_COMPLETED, "x");
 }
 
 static void erasing_leaves_nothing_and_the_name_is_free(void **state)
@@ -317,7 +295,7 @@ static void erasing_leaves_nothing_and_the_name_is_free(void **state)
     world_settle(world);
     assert_string_equal(world_last(world, erased)->body, "{\"erased\":true}");
     assert_int_equal(world_last(world, stream)->kind, CONV_END);
-    assert_finished(world_last(world, anew), TURN_COMPLETED, "again");
+    world_assert_finished(world_last(world, anew), TURN_COMPLETED, "again");
     assert_false(world_last(world, anew)->is_duplicate);
     assert_int_equal(world_last(world, anew)->version, 3);
     uint64_t again = WORLD_REQUEST(world, CONV_ERASE);
@@ -387,7 +365,7 @@ static void a_turn_is_found_by_its_id_also_when_it_is_old(void **state)
     uint64_t broken = WORLD_REQUEST(world, CONV_TURN, .turn_id = SLICE_LITERAL("x"));
     world_settle(world);
     free((void *)(uintptr_t)turn_id);
-    assert_finished(world_last(world, found), TURN_COMPLETED, "once");
+    world_assert_finished(world_last(world, found), TURN_COMPLETED, "once");
     assert_string_equal(world_last(world, found)->message_id, "m-1");
     assert_refused(world_last(world, unknown), ERR_NOT_FOUND);
     assert_refused(world_last(world, broken), ERR_NOT_FOUND);
@@ -451,7 +429,7 @@ static void a_turn_with_its_events_tells_them_before_it_ends(void **state)
             assert_int_equal(world_reply(world, token, n)->kind, CONV_EVENT);
             assert_int_equal(world_reply(world, token, n)->version, n + 1);
         }
-        assert_finished(world_reply(world, token, 3), TURN_COMPLETED, "x");
+        world_assert_finished(world_reply(world, token, 3), TURN_COMPLETED, "x");
     }
 }
 
@@ -467,14 +445,14 @@ static void a_full_disk_refuses_what_was_not_written_and_heals(void **state)
     uint64_t second = world_say(world, "c", "m-3", "lost too");
     uint64_t read = WORLD_REQUEST(world, CONV_GET);
     world_settle(world);
-    assert_finished(world_last(world, kept), TURN_COMPLETED, "kept");
+    world_assert_finished(world_last(world, kept), TURN_COMPLETED, "kept");
     assert_refused(world_last(world, first), ERR_STORAGE_FULL);
     assert_refused(world_last(world, second), ERR_STORAGE_FULL);
     assert_refused(world_last(world, read), ERR_STORAGE_FULL); /* it would have told of what is not there */
     disk_sim_schedule(world->disk, DISK_SIM_FULL, 1, 0);
     uint64_t again = world_say(world, "c", "m-2", "lost");
     world_settle(world);
-    assert_finished(world_last(world, again), TURN_COMPLETED, "lost");
+    world_assert_finished(world_last(world, again), TURN_COMPLETED, "lost");
     assert_false(world_last(world, again)->is_duplicate);
     assert_int_equal(world_last(world, again)->version, 6);
     struct directory_stats stats;
@@ -543,8 +521,8 @@ static void a_message_that_crashes_its_conversation_becomes_a_dead_letter(void *
         behind[i] = world_say(world, "c", "", text);
     }
     world_settle(world);
-    assert_finished(world_last(world, sound), TURN_COMPLETED, "fine");
-    assert_finished(world_last(world, before), TURN_COMPLETED, "before");
+    world_assert_finished(world_last(world, sound), TURN_COMPLETED, "fine");
+    world_assert_finished(world_last(world, before), TURN_COMPLETED, "before");
     const struct reply *dead = world_last(world, poison);
     assert_int_equal(dead->kind, CONV_FINISHED);
     assert_int_equal(dead->status, TURN_FAILED);
@@ -553,7 +531,7 @@ static void a_message_that_crashes_its_conversation_becomes_a_dead_letter(void *
     for (uint32_t i = 0; i < 10; i++) { /* in order, after it */
         char text[16];
         snprintf(text, sizeof text, "behind %u", i);
-        assert_finished(world_last(world, behind[i]), TURN_COMPLETED, text);
+        world_assert_finished(world_last(world, behind[i]), TURN_COMPLETED, text);
         assert_true(world_last(world, behind[i])->version > version);
         version = world_last(world, behind[i])->version;
         assert_int_equal(world_reply_count(world, behind[i]), 1);
@@ -602,7 +580,7 @@ static void a_conversation_that_fails_again_and_again_is_in_quarantine(void **st
     uint64_t other = world_say(world, "d", "m-1", "fine");
     world_settle(world);
     assert_refused(world_last(world, poison), ERR_CRASHED);
-    assert_finished(world_last(world, other), TURN_COMPLETED, "fine");
+    world_assert_finished(world_last(world, other), TURN_COMPLETED, "fine");
     uint64_t shut_out = world_say(world, "c", "m-2", "fine");
     world_settle(world);
     assert_refused(world_last(world, shut_out), ERR_CRASHED);
@@ -610,7 +588,7 @@ static void a_conversation_that_fails_again_and_again_is_in_quarantine(void **st
     world_wait(world, 31000);
     uint64_t later = world_say(world, "c", "m-3", "fine");
     world_settle(world);
-    assert_finished(world_last(world, later), TURN_COMPLETED, "fine");
+    world_assert_finished(world_last(world, later), TURN_COMPLETED, "fine");
 }
 
 static void messages_during_passivation_are_held_and_answered_in_order(void **state)
@@ -632,7 +610,7 @@ static void messages_during_passivation_are_held_and_answered_in_order(void **st
         }
         world_wait(world, 300);
         for (uint32_t i = 0; i < 3; i++) {
-            assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, "x");
+            world_assert_finished(world_last(world, tokens[i]), TURN_COMPLETED, "x");
             assert_int_equal(world_last(world, tokens[i])->version, version += 3);
         }
     }
@@ -663,7 +641,7 @@ static void a_sleeping_conversation_costs_nothing_in_the_index(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, world_set_up, world_tear_down)
 
 int main(void)
 {

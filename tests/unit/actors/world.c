@@ -386,3 +386,35 @@ void world_wait(struct world *world, uint64_t ms)
     sim_clock_advance_to(until);
     world_settle(world);
 }
+
+/* ---- for cmocka ---------------------------------------------------------------------------------------------------------- */
+
+int world_set_up(void **state)
+{
+    *state = world_create();
+    return 0;
+}
+
+int world_set_up_with_model(void **state)
+{
+    struct world *world = world_create();
+    world->config.default_agent = AGENT_INDEX_ASSISTANT;
+    *state = world;
+    return 0;
+}
+
+int world_tear_down(void **state)
+{
+    world_destroy(*state);
+    return 0;
+}
+
+void world_assert_finished(const struct reply *reply, enum turn_status status, const char *text)
+{
+    assert_non_null(reply);
+    if (reply->kind == CONV_REFUSED)
+        fail_msg("refused: %s: %s", err_name(reply->code), reply->detail);
+    assert_int_equal(reply->kind, CONV_FINISHED);
+    assert_int_equal(reply->status, status);
+    assert_string_equal(reply->text, text);
+}

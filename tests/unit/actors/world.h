@@ -76,6 +76,11 @@ void world_destroy(struct world *world);
 /* As a crash of process and machine: nothing is flushed; then everything starts again, open turns too. */
 void world_crash(struct world *world);
 
+/* For cmocka: *state is the world; with a model: the default agent asks one. */
+int world_set_up(void **state);
+int world_set_up_with_model(void **state);
+int world_tear_down(void **state);
+
 void world_settle(struct world *world);
 void world_run(struct world *world);
 void world_wait(struct world *world, uint64_t ms);
@@ -91,6 +96,7 @@ const struct reply *world_reply(const struct world *world, uint64_t token, uint3
 /* Its last one. */
 const struct reply *world_last(const struct world *world, uint64_t token);
 uint32_t world_reply_count(const struct world *world, uint64_t token);
+void world_assert_finished(const struct reply *reply, enum turn_status status, const char *text);
 /* The names of the events of conversation c, a line each: asked for now, so it settles. */
 const char *world_events(struct world *world, const char *conversation);
 /* The body of CONV_GET, or "" when refused. */
