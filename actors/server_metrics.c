@@ -34,8 +34,7 @@ static struct row ring_rows[] = {
     ROW(struct ring_stats, late_completions, "ring_late_completions", "completions of operations that had ended"),
     ROW(struct ring_stats, buffer_shortages, "ring_buffer_shortages", "receives that found no buffer"),
     ROW(struct ring_stats, overflows, "ring_overflows", "completion queue overflows"),
-    ROW(struct ring_stats, waiting_starts, "ring_waiting_starts",
-        "times that the submission queue was full"),
+    ROW(struct ring_stats, waiting_starts, "ring_waiting_starts", "times that the submission queue was full"),
 };
 
 static struct row worker_rows[] = {
