@@ -44,14 +44,6 @@ struct backend_erasure {
     uint64_t next; /* the record from which the chain leads back to the others; 0: none is left */
 };
 
-/* Which heads a listing wants: journal_list without its message. */
-struct backend_list_query {
-    struct slice prefix, after_key;
-    int status;
-    struct slice owner;
-    bool only_open;
-};
-
 struct backend_type {
     const char *name;
     const char *file; /* that a store in use has in its directory; NULL: none */
@@ -108,7 +100,8 @@ struct backend_type {
      * order. What is there but cannot be read is one record or head whose checksum does not hold. */
     enum err (*scan_start)(struct backend *backend, uint64_t after_offset);
     enum err (*scan_next)(struct backend *backend, struct record *ret_record);
-    enum err (*list_start)(struct backend *backend, const struct backend_list_query *query);
+    /* Of the keys with that prefix, those after `after_key` (empty: all). */
+    enum err (*list_start)(struct backend *backend, struct slice prefix, struct slice after_key);
     enum err (*list_next)(struct backend *backend, struct record_head *ret_head);
 };
 

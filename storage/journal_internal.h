@@ -52,9 +52,18 @@ struct writer {
     struct answers answers;
 };
 
+/* An answer on its way: rows of its kind, and the bytes that they name by position. */
+struct gathered {
+    struct buffer rows, bytes;
+};
+
 struct reader {
     struct msg_list queue;
-    struct buffer rows, bytes; /* of the answer at work */
+    struct msg_list lists;    /* the first is walked, a slice a step: loads do not wait for its end */
+    struct gathered gathered; /* of the request at work */
+    struct gathered listed;   /* of the first of `lists` */
+    struct slice listed_upto; /* the key that its last slice ended at, in listed_key; empty: it has not begun */
+    char listed_key[JOURNAL_KEY_BYTES_MAX];
     struct answers answers;
 };
 

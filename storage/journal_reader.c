@@ -8,7 +8,8 @@
  * Every row is checked before it is used (J6): its CRC, its key, and that it is the record its successor names. A miss stops
  * this key's request with ERR_STORAGE_CORRUPT and nothing else.
  *
- * An answer is gathered in two growing buffers of the reader's, rows and bytes, then copied into one block for the receiver.
+ * An answer is gathered in two growing buffers of the reader's, rows and bytes, then copied into one block for the receiver. A
+ * listing with a rare filter looks at every head there is: it goes in slices, one a step.
  */
 #include "storage/journal_internal.h"
 
@@ -21,6 +22,7 @@
 enum {
     BYTES_KEPT_MAX = 8 << 20, /* of a buffer between answers */
     LIST_ITEMS_MAX = 1000,    /* journal.h */
+    LIST_HEADS_MAX = 4096,    /* looked at a step: some 2 ms, which loads wait for */
     SCAN_ITEMS_MAX = 10000,
 };
 
@@ -93,29 +95,29 @@ static void clear_buffer(struct buffer *buffer)
     }
 }
 
-static void clear_answer(struct reader *reader)
+static void clear_gathered(struct gathered *gathered)
 {
-    clear_buffer(&reader->rows);
-    clear_buffer(&reader->bytes);
+    clear_buffer(&gathered->rows);
+    clear_buffer(&gathered->bytes);
 }
 
 /* Records are gathered newest first, as the chain goes. Their `data` holds a position in `bytes` until it lies in the answer. */
-static enum err gather_record(struct reader *reader, const struct record *record)
+static enum err gather_record(struct gathered *gathered, const struct record *record)
 {
     struct journal_record row = {.offset = record->offset,
                                  .first_version = record->first_version,
                                  .event_count = record->event_count,
-                                 .data = slice_of((const char *)(uintptr_t)reader->bytes.size, record->data.size)};
-    buffer_append(&reader->rows, &row, sizeof row);
-    buffer_append_slice(&reader->bytes, record->data);
-    return reader->rows.is_overflow || reader->bytes.is_overflow ? ERR_NO_MEMORY : OK;
+                                 .data = slice_of((const char *)(uintptr_t)gathered->bytes.size, record->data.size)};
+    buffer_append(&gathered->rows, &row, sizeof row);
+    buffer_append_slice(&gathered->bytes, record->data);
+    return gathered->rows.is_overflow || gathered->bytes.is_overflow ? ERR_NO_MEMORY : OK;
 }
 
 /* How many of the newest rows do not fit into a page; the oldest always does. */
-static uint32_t rows_over(const struct reader *reader, uint64_t last_version_max)
+static uint32_t rows_over(const struct gathered *gathered, uint64_t last_version_max)
 {
-    const struct journal_record *rows = (const struct journal_record *)(const void *)reader->rows.data;
-    uint32_t count = (uint32_t)(reader->rows.size / sizeof *rows), kept = 1;
+    const struct journal_record *rows = (const struct journal_record *)(const void *)gathered->rows.data;
+    uint32_t count = (uint32_t)(gathered->rows.size / sizeof *rows), kept = 1;
     size_t bytes = rows[count - 1].data.size;
     while (kept < count) {
         const struct journal_record *row = &rows[count - 1 - kept];
@@ -128,28 +130,28 @@ static uint32_t rows_over(const struct reader *reader, uint64_t last_version_max
 }
 
 /* The newest records of a page, gathered first, are those that its size leaves out. */
-static void shed_newest(struct reader *reader)
+static void shed_newest(struct gathered *gathered)
 {
-    struct journal_record *rows = (struct journal_record *)(void *)reader->rows.data;
-    uint32_t count = (uint32_t)(reader->rows.size / sizeof *rows), shed = rows_over(reader, UINT64_MAX);
+    struct journal_record *rows = (struct journal_record *)(void *)gathered->rows.data;
+    uint32_t count = (uint32_t)(gathered->rows.size / sizeof *rows), shed = rows_over(gathered, UINT64_MAX);
     uintptr_t bytes = (uintptr_t)rows[shed].data.data;
     for (uint32_t i = shed; i < count; i++)
         rows[i].data.data = (const char *)((uintptr_t)rows[i].data.data - bytes);
-    buffer_remove_front(&reader->rows, shed * sizeof *rows);
-    buffer_remove_front(&reader->bytes, bytes);
+    buffer_remove_front(&gathered->rows, shed * sizeof *rows);
+    buffer_remove_front(&gathered->bytes, bytes);
 }
 
 /* From `record`, already read, back to the one that covers `after_version` + 1. With more than `bytes_max` the newest go. */
 static enum err gather_back(struct journal *journal, struct slice key, struct record *record, struct journal_head *before,
                             uint64_t after_version, size_t bytes_max)
 {
-    struct reader *reader = &journal->reader;
+    struct gathered *gathered = &journal->reader.gathered;
     for (;;) {
-        enum err err = gather_record(reader, record);
+        enum err err = gather_record(gathered, record);
         if (err != OK || record->first_version <= after_version + 1)
             return err;
-        if (reader->bytes.size > bytes_max)
-            shed_newest(reader);
+        if (gathered->bytes.size > bytes_max)
+            shed_newest(gathered);
         uint32_t number = record->number;
         if ((err = read_checked(journal, key, before->back[before->back_count - 1], record, before)) != OK)
             return err;
@@ -160,11 +162,11 @@ static enum err gather_back(struct journal *journal, struct slice key, struct re
 
 /* One block: the gathered records in order, their bytes, and `extra` behind them. `row_skip` newest ones are left out.
  * Returns: NULL when out of memory. */
-static void *pack_records(struct reader *reader, uint32_t row_skip, struct slice extra,
+static void *pack_records(const struct gathered *gathered, uint32_t row_skip, struct slice extra,
                           struct journal_record **ret_records, uint32_t *ret_count, struct slice *ret_extra)
 {
-    const struct journal_record *rows = (const struct journal_record *)(const void *)reader->rows.data;
-    uint32_t count = (uint32_t)(reader->rows.size / sizeof *rows) - row_skip;
+    const struct journal_record *rows = (const struct journal_record *)(const void *)gathered->rows.data;
+    uint32_t count = (uint32_t)(gathered->rows.size / sizeof *rows) - row_skip;
     size_t size = count * sizeof *rows + extra.size;
     for (uint32_t i = 0; i < count; i++)
         size += rows[row_skip + i].data.size;
@@ -175,7 +177,7 @@ static void *pack_records(struct reader *reader, uint32_t row_skip, struct slice
     char *at = memory + count * sizeof *records;
     for (uint32_t i = 0; i < count; i++) {
         records[i] = rows[row_skip + count - 1 - i];
-        memcpy(at, reader->bytes.data + (uintptr_t)records[i].data.data, records[i].data.size);
+        memcpy(at, gathered->bytes.data + (uintptr_t)records[i].data.data, records[i].data.size);
         records[i].data.data = at;
         at += records[i].data.size;
     }
@@ -229,7 +231,8 @@ static enum err serve_load(struct journal *journal, struct journal_load *load, c
     if (snapshot.version < place.last_version && !(PLANTED(TAIL_AFTER_SNAPSHOT_LOST) && snapshot.version > 0) &&
         (err = gather_back(journal, load->key, &record, &before, snapshot.version, SIZE_MAX)) != OK)
         return err;
-    load->memory = pack_records(&journal->reader, 0, snapshot.data, &load->records, &load->record_count, &load->snapshot);
+    load->memory =
+        pack_records(&journal->reader.gathered, 0, snapshot.data, &load->records, &load->record_count, &load->snapshot);
     load->snapshot_version = snapshot.version;
     return load->memory ? OK : ERR_NO_MEMORY;
 }
@@ -275,8 +278,8 @@ static enum err serve_read(struct journal *journal, struct journal_read *read, c
     struct slice none;
     uint64_t last_version_max =
         count_max < UINT64_MAX - read->after_version ? read->after_version + count_max : UINT64_MAX;
-    read->memory = pack_records(&journal->reader, rows_over(&journal->reader, last_version_max), slice_of(NULL, 0),
-                                &read->records, &read->record_count, &none);
+    read->memory = pack_records(&journal->reader.gathered, rows_over(&journal->reader.gathered, last_version_max),
+                                slice_of(NULL, 0), &read->records, &read->record_count, &none);
     return read->memory ? OK : ERR_NO_MEMORY;
 }
 
@@ -288,75 +291,112 @@ static uint32_t items_of(uint32_t wanted, uint32_t most)
 }
 
 /* One block of the gathered rows and bytes. Returns: NULL when out of memory, now or while they were gathered. */
-static char *pack(const struct reader *reader)
+static char *pack(const struct gathered *gathered)
 {
-    bool is_whole = !reader->rows.is_overflow && !reader->bytes.is_overflow;
-    char *memory = is_whole ? malloc(reader->rows.size + reader->bytes.size + 1) : NULL;
-    if (memory && reader->rows.size)
-        memcpy(memory, reader->rows.data, reader->rows.size);
-    if (memory && reader->bytes.size)
-        memcpy(memory + reader->rows.size, reader->bytes.data, reader->bytes.size);
+    bool is_whole = !gathered->rows.is_overflow && !gathered->bytes.is_overflow;
+    char *memory = is_whole ? malloc(gathered->rows.size + gathered->bytes.size + 1) : NULL;
+    if (memory && gathered->rows.size)
+        memcpy(memory, gathered->rows.data, gathered->rows.size);
+    if (memory && gathered->bytes.size)
+        memcpy(memory + gathered->rows.size, gathered->bytes.data, gathered->bytes.size);
     return memory;
 }
 
 /* A position in `bytes` until the answer is packed. */
-static struct slice gather_slice(struct reader *reader, struct slice slice)
+static struct slice gather_slice(struct gathered *gathered, struct slice slice)
 {
-    struct slice position = slice_of((const char *)(uintptr_t)reader->bytes.size, slice.size);
-    buffer_append_slice(&reader->bytes, slice);
+    struct slice position = slice_of((const char *)(uintptr_t)gathered->bytes.size, slice.size);
+    buffer_append_slice(&gathered->bytes, slice);
     return position;
 }
 
-static struct slice packed_slice(const struct reader *reader, const char *memory, struct slice position)
+static struct slice packed_slice(const struct gathered *gathered, const char *memory, struct slice position)
 {
-    return slice_of(memory + reader->rows.size + (uintptr_t)position.data, position.size);
+    return slice_of(memory + gathered->rows.size + (uintptr_t)position.data, position.size);
 }
 
-static enum err serve_list(struct journal *journal, struct journal_list *list)
+static bool is_wanted(const struct journal_list *list, const struct journal_summary *summary)
+{
+    return (list->status < 0 || list->status == summary->status) && (!list->only_open || summary->is_open) &&
+           (list->owner.size == 0 || slice_is_equal(list->owner, slice_from_text(summary->owner)));
+}
+
+/* The next heads of a listing, LIST_HEADS_MAX at most. Returns: OK, there may be more; ERR_NOT_FOUND, it is through, or full
+ * with list->has_more. */
+static enum err walk_list(struct journal *journal, struct journal_list *list)
 {
     struct reader *reader = &journal->reader;
-    struct backend_list_query query = {.prefix = list->prefix,
-                                       .after_key = list->after_key,
-                                       .status = list->status,
-                                       .owner = list->owner,
-                                       .only_open = list->only_open};
-    uint32_t count = 0, count_max = items_of(list->item_count_max, LIST_ITEMS_MAX);
+    struct gathered *gathered = &reader->listed;
+    uint32_t count_max = items_of(list->item_count_max, LIST_ITEMS_MAX);
+    struct slice after_key = reader->listed_upto.size ? reader->listed_upto : list->after_key;
     struct record_head head;
-    enum err err = journal->type->list_start(journal->backend, &query);
-    while (err == OK && (err = journal->type->list_next(journal->backend, &head)) == OK) {
+    enum err err = journal->type->list_start(journal->backend, list->prefix, after_key);
+    for (uint32_t i = 0; i < LIST_HEADS_MAX && err == OK; i++) {
+        if ((err = journal->type->list_next(journal->backend, &head)) != OK)
+            return err;
         if (head.crc != record_head_crc(&head)) {
-            (void)corrupt(journal, head.key, head.offset, "checksum of head");
-            continue; /* one key's damage hides no other */
+            (void)corrupt(journal, head.key, head.offset, "checksum of head"); /* one key's damage hides no other */
+        } else if (is_wanted(list, &head.summary)) {
+            list->has_more = list->item_count == count_max;
+            if (list->has_more)
+                return ERR_NOT_FOUND;
+            struct journal_list_item item = {
+                .key = gather_slice(gathered, head.key), .version = head.version, .summary = head.summary};
+            buffer_append(&gathered->rows, &item, sizeof item);
+            list->item_count++;
         }
-        if (count == count_max)
-            break;
-        struct journal_list_item item = {
-            .key = gather_slice(reader, head.key), .version = head.version, .summary = head.summary};
-        buffer_append(&reader->rows, &item, sizeof item);
-        count++;
     }
-    list->has_more = err == OK;
-    if (err != OK && err != ERR_NOT_FOUND)
+    if (err != OK)
         return err;
-    char *memory = pack(reader);
+    if (head.key.size > sizeof reader->listed_key) /* no such key was ever let in */
+        return ERR_STORAGE_CORRUPT;
+    memcpy(reader->listed_key, head.key.data, head.key.size);
+    reader->listed_upto = slice_of(reader->listed_key, head.key.size);
+    return OK;
+}
+
+static enum err finish_list(const struct gathered *gathered, struct journal_list *list)
+{
+    char *memory = pack(gathered);
     if (!memory)
         return ERR_NO_MEMORY;
     list->memory = memory;
     list->items = (struct journal_list_item *)(void *)memory;
-    list->item_count = count;
-    for (uint32_t i = 0; i < count; i++)
-        list->items[i].key = packed_slice(reader, memory, list->items[i].key);
+    for (uint32_t i = 0; i < list->item_count; i++)
+        list->items[i].key = packed_slice(gathered, memory, list->items[i].key);
     return OK;
+}
+
+/* Within a transaction: a slice of the first listing. */
+static void serve_list(struct journal *journal)
+{
+    struct reader *reader = &journal->reader;
+    if (!reader->lists.first)
+        return;
+    struct journal_list *list = container_of(reader->lists.first, struct journal_list, msg);
+    if (reader->listed_upto.size == 0) {
+        list->item_count = 0;
+        list->has_more = false;
+    }
+    enum err err = walk_list(journal, list);
+    if (err == OK)
+        return;
+    list->result = err == ERR_NOT_FOUND ? finish_list(&reader->listed, list) : err;
+    if (list->result != OK)
+        list->item_count = 0;
+    clear_gathered(&reader->listed);
+    reader->listed_upto = (struct slice){0};
+    answers_push(&reader->answers, msg_list_pop(&reader->lists));
 }
 
 static enum err serve_scan(struct journal *journal, struct journal_scan *scan)
 {
-    struct reader *reader = &journal->reader;
+    struct gathered *gathered = &journal->reader.gathered;
     uint32_t count = 0, count_max = items_of(scan->item_count_max, SCAN_ITEMS_MAX);
     uint64_t damaged_offset = 0;
     struct record record;
     enum err err = journal->type->scan_start(journal->backend, scan->after_offset);
-    while (err == OK && count < count_max && reader->bytes.size < READ_BYTES_MAX &&
+    while (err == OK && count < count_max && gathered->bytes.size < READ_BYTES_MAX &&
            (err = journal->type->scan_next(journal->backend, &record)) == OK) {
         if (record.crc != record_crc(&record)) {
             err = corrupt(journal, record.key, record.offset, "checksum");
@@ -364,24 +404,24 @@ static enum err serve_scan(struct journal *journal, struct journal_scan *scan)
             break;
         }
         struct journal_scan_item item = {.offset = record.offset,
-                                         .key = gather_slice(reader, record.key),
+                                         .key = gather_slice(gathered, record.key),
                                          .first_version = record.first_version,
                                          .event_count = record.event_count,
-                                         .data = gather_slice(reader, record.data)};
-        buffer_append(&reader->rows, &item, sizeof item);
+                                         .data = gather_slice(gathered, record.data)};
+        buffer_append(&gathered->rows, &item, sizeof item);
         count++;
     }
     if (err != OK && err != ERR_NOT_FOUND && damaged_offset == 0)
         return err;
-    char *memory = pack(reader);
+    char *memory = pack(gathered);
     if (!memory)
         return ERR_NO_MEMORY;
     scan->memory = memory;
     scan->items = (struct journal_scan_item *)(void *)memory;
     scan->item_count = count;
     for (uint32_t i = 0; i < count; i++) {
-        scan->items[i].key = packed_slice(reader, memory, scan->items[i].key);
-        scan->items[i].data = packed_slice(reader, memory, scan->items[i].data);
+        scan->items[i].key = packed_slice(gathered, memory, scan->items[i].key);
+        scan->items[i].data = packed_slice(gathered, memory, scan->items[i].data);
     }
     if (damaged_offset)
         scan->after_offset = damaged_offset;
@@ -404,6 +444,10 @@ static uint32_t peek_heads(struct journal *journal, struct peeked *batch)
     struct msg *msg;
     heads_lock(journal->heads);
     while (count < READ_BATCH_MAX && (msg = msg_list_pop(&journal->reader.queue))) {
+        if (msg->kind == MSG_JOURNAL_LIST) {
+            msg_list_append(&journal->reader.lists, msg);
+            continue;
+        }
         struct peeked *peeked = &batch[count++];
         struct slice key = key_of(msg);
         peeked->msg = msg;
@@ -424,10 +468,19 @@ static enum err serve(struct journal *journal, const struct peeked *peeked)
     case MSG_JOURNAL_READ:
         counter_add(COUNTER(journal, reads), 1);
         return serve_read(journal, container_of(msg, struct journal_read, msg), peeked);
-    case MSG_JOURNAL_LIST: return serve_list(journal, container_of(msg, struct journal_list, msg));
     case MSG_JOURNAL_SCAN: return serve_scan(journal, container_of(msg, struct journal_scan, msg));
     }
     assert_failed("a message of another kind in the reader's lane", __FILE__, __LINE__, __func__);
+}
+
+static void refuse_lists(struct reader *reader, enum err result)
+{
+    for (struct msg *msg; (msg = msg_list_pop(&reader->lists));) {
+        request_set_result(msg, result);
+        answers_push(&reader->answers, msg);
+    }
+    clear_gathered(&reader->listed);
+    reader->listed_upto = (struct slice){0};
 }
 
 bool journal_read_step(struct journal *journal)
@@ -435,16 +488,20 @@ bool journal_read_step(struct journal *journal)
     struct reader *reader = &journal->reader;
     struct peeked batch[READ_BATCH_MAX];
     (void)request_lane_take(&journal->read_lane, &reader->queue);
-    if (!reader->queue.first)
+    if (!reader->queue.first && !reader->lists.first)
         return false;
     uint32_t count = peek_heads(journal, batch);
     enum err begin = journal->type->read_begin(journal->backend);
     for (uint32_t i = 0; i < count; i++) {
         enum err result = begin == OK ? serve(journal, &batch[i]) : begin;
         request_set_result(batch[i].msg, result);
-        clear_answer(reader);
+        clear_gathered(&reader->gathered);
         answers_push(&reader->answers, batch[i].msg);
     }
+    if (begin == OK)
+        serve_list(journal);
+    else
+        refuse_lists(reader, begin);
     journal->type->read_end(journal->backend);
     answers_send(journal, &reader->answers);
     return true;
@@ -452,10 +509,22 @@ bool journal_read_step(struct journal *journal)
 
 /* ---- start and end ---------------------------------------------------------------------------------------------------- */
 
+static void init_gathered(struct gathered *gathered)
+{
+    buffer_init(&gathered->rows, (size_t)1 << 30);
+    buffer_init(&gathered->bytes, (size_t)1 << 30);
+}
+
+static void deinit_gathered(struct gathered *gathered)
+{
+    buffer_deinit(&gathered->rows);
+    buffer_deinit(&gathered->bytes);
+}
+
 void reader_init(struct journal *journal)
 {
-    buffer_init(&journal->reader.rows, (size_t)1 << 30);
-    buffer_init(&journal->reader.bytes, (size_t)1 << 30);
+    init_gathered(&journal->reader.gathered);
+    init_gathered(&journal->reader.listed);
 }
 
 void reader_refuse_all(struct journal *journal, enum err result)
@@ -465,11 +534,12 @@ void reader_refuse_all(struct journal *journal, enum err result)
         request_set_result(msg, result);
         answers_push(&journal->reader.answers, msg);
     }
+    refuse_lists(&journal->reader, result);
     answers_send(journal, &journal->reader.answers);
 }
 
 void reader_deinit(struct journal *journal)
 {
-    buffer_deinit(&journal->reader.rows);
-    buffer_deinit(&journal->reader.bytes);
+    deinit_gathered(&journal->reader.gathered);
+    deinit_gathered(&journal->reader.listed);
 }

@@ -105,7 +105,6 @@ struct backend {
     struct buffer copy;       /* of a row that is erased from */
     struct segment_walk scan; /* of the row that STATEMENT_SCAN stands on */
     uint64_t scan_after;
-    struct backend_list_query list;
     int wal_frames;      /* pages in the WAL after the last commit */
     int wal_frames_seen; /* of them, there when a checkpoint was last tried */
     bool is_failed;      /* a write or flush failed: no checkpoint any more, not even on close */
@@ -838,20 +837,19 @@ static int compare_slices(struct slice a, struct slice b)
     return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-static enum err sqlite_list_start(struct backend *backend, const struct backend_list_query *query)
+static enum err sqlite_list_start(struct backend *backend, struct slice prefix, struct slice after_key)
 {
     sqlite3_stmt *stmt = backend->statements[STATEMENT_LIST];
     sqlite3_reset(stmt);
-    backend->list = *query;
-    bool is_within = query->after_key.size > 0 && compare_slices(query->after_key, query->prefix) >= 0;
-    struct slice lower = is_within ? query->after_key : query->prefix;
+    bool is_within = after_key.size > 0 && compare_slices(after_key, prefix) >= 0;
+    struct slice lower = is_within ? after_key : prefix;
     /* The first key behind the prefix: its last byte that is not 0xff, plus one; without any, longer than every key. */
     char upper[JOURNAL_KEY_BYTES_MAX + 1];
-    size_t upper_size = query->prefix.size;
+    size_t upper_size = prefix.size;
     if (upper_size > JOURNAL_KEY_BYTES_MAX)
         return ERR_INVALID;
     if (upper_size)
-        memcpy(upper, query->prefix.data, upper_size);
+        memcpy(upper, prefix.data, upper_size);
     while (upper_size > 0 && upper[upper_size - 1] == (char)0xff)
         upper_size--;
     if (upper_size > 0) {
@@ -867,21 +865,12 @@ static enum err sqlite_list_start(struct backend *backend, const struct backend_
     return is_bound ? OK : ERR_NO_MEMORY;
 }
 
-static bool is_wanted(const struct backend_list_query *query, const struct journal_summary *summary)
-{
-    return (query->status < 0 || query->status == summary->status) && (!query->only_open || summary->is_open) &&
-           (query->owner.size == 0 || slice_is_equal(query->owner, slice_from_text(summary->owner)));
-}
-
 static enum err sqlite_list_next(struct backend *backend, struct record_head *ret_head)
 {
     sqlite3_stmt *stmt = backend->statements[STATEMENT_LIST];
-    enum err err;
-    while ((err = next_row(stmt)) == OK) {
+    enum err err = next_row(stmt);
+    if (err == OK)
         *ret_head = column_head(stmt);
-        if (is_wanted(&backend->list, &ret_head->summary))
-            break;
-    }
     return err;
 }
 

@@ -537,6 +537,42 @@ static void erased_bytes_are_in_no_file(void **state)
     assert_int_equal(kit_erase(kit, "SECRET-KEY", NULL), OK); /* again, and of nothing */
 }
 
+/* A listing that looks at thousands of heads goes in slices; what is asked meanwhile does not wait for its end. */
+static void a_long_listing_holds_up_no_load(void **state)
+{
+    enum { COUNT = 6000 };
+    struct kit *kit = *state;
+    static struct journal_head heads[COUNT];
+    static struct journal_append appends[COUNT];
+    static char keys[COUNT][8];
+    memset(heads, 0, sizeof heads);
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(keys[i], sizeof keys[i], "k%05d", i);
+        appends[i] = kit_make_append(keys[i], &heads[i], 0, "x");
+        appends[i].summary.is_open = i == 10 || i == COUNT - 1;
+        KIT_SUBMIT(kit, &appends[i], MSG_JOURNAL_APPEND);
+    }
+    kit_settle(kit);
+    struct journal_list list = {.status = -1, .only_open = true, .item_count_max = 10};
+    struct journal_load load = {.key = slice_from_text("k00000")};
+    KIT_SUBMIT(kit, &list, MSG_JOURNAL_LIST);
+    while (worker_step(kit->worker) || journal_write_step(kit->journal))
+        ;
+    assert_true(journal_read_step(kit->journal));
+    KIT_SUBMIT(kit, &load, MSG_JOURNAL_LOAD);
+    kit_settle(kit);
+    assert_int_equal(load.result, OK);
+    assert_int_equal(list.result, OK);
+    assert_ptr_equal(kit->order[kit->answered - 1], &list);
+    assert_ptr_equal(kit->order[kit->answered - 2], &load);
+    assert_int_equal(list.item_count, 2);
+    assert_false(list.has_more);
+    kit_assert_slice(list.items[0].key, "k00010");
+    kit_assert_slice(list.items[1].key, "k05999");
+    journal_release(list.memory);
+    journal_release(load.memory);
+}
+
 static void append_many(struct kit *kit, const char *key, struct journal_head *head, int count, const char *data)
 {
     static struct journal_append appends[1000];
@@ -829,6 +865,7 @@ int journal_conformance_run(const char *name, struct kit *(*make)(void))
         TEST(a_snapshot_ahead_of_the_journal_is_refused),
         TEST(a_snapshot_shares_the_group_of_its_records),
         TEST(erased_bytes_are_in_no_file),
+        TEST(a_long_listing_holds_up_no_load),
         TEST(a_long_erasure_holds_up_nobody),
         TEST(an_erasure_cut_short_is_gone_on_with),
         TEST(an_erasure_keeps_its_place_in_the_queue),
