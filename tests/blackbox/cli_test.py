@@ -8,6 +8,16 @@ from harness import BINARY, ServerCase
 CONFIG = "agents: {echo: {kind: echo}}\nrouting: {default: echo}\n"
 
 
+class Binary(unittest.TestCase):
+    def test_it_is_linked_with_its_allocator(self):
+        """A linker that optimises across files dropped jemalloc: it had not seen that anybody calls malloc."""
+        with open(BINARY, "rb") as file:
+            content = file.read()
+        if b"__asan_init" in content or b"__tsan_init" in content:
+            self.skipTest("sanitizers bring their own allocator")
+        self.assertIn(b"libjemalloc.so", content)
+
+
 class Chat(ServerCase):
     config = CONFIG
 
