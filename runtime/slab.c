@@ -10,7 +10,9 @@
 
 #include "runtime/worker_internal.h"
 
-enum { CHUNK_BYTES = SLAB_CHUNK_ACTORS * (int)sizeof(struct actor) };
+/* Aligned to a page: else jemalloc begins a block of this size at a random line of one page more, which made resident costs each
+ * actor four bytes. */
+enum { CHUNK_BYTES = SLAB_CHUNK_ACTORS * (int)sizeof(struct actor), CHUNK_ALIGNMENT = 4096 };
 
 enum err slab_init(struct slab *slab)
 {
@@ -43,7 +45,7 @@ static enum err take_virgin(struct worker *worker, struct actor **ret_actor)
         struct account *account = &worker->runtime->account;
         if (!account_take(account, CHUNK_BYTES, ACCOUNT_CAPPED))
             return ERR_NO_MEMORY;
-        chunk = aligned_alloc(CACHE_LINE_BYTES, CHUNK_BYTES);
+        chunk = aligned_alloc(CHUNK_ALIGNMENT, CHUNK_BYTES);
         if (!chunk) {
             account_give(account, CHUNK_BYTES);
             return ERR_NO_MEMORY;
