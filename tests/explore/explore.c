@@ -17,7 +17,7 @@
 #include "tests/explore/model.h"
 #include "tests/explore/scenario.h"
 
-enum { RUNS_MAX = 500000, PCT_RUNS = 20000, PCT_DEPTH = 3, SITE_BYTES = 256 };
+enum { RUNS_MAX = 500000, PCT_RUNS = 10000, PCT_DEPTH = 3, SITE_BYTES = 256 };
 
 /* ---- scenarios ------------------------------------------------------------------------------------------------------------ */
 

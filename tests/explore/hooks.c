@@ -43,8 +43,11 @@ void __tsan_func_entry(void *caller)
 {
     (void)caller;
 }
-void __tsan_func_exit(void);
-void __tsan_func_exit(void) {}
+void __tsan_func_exit(void *unused); /* as gcc declares it; both compilers pass nothing */
+void __tsan_func_exit(void *unused)
+{
+    (void)unused;
+}
 
 /* The sources' own calls: memset is hooks_memset there (-D). */
 void *hooks_memset(void *place, int byte, size_t size);

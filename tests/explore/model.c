@@ -85,7 +85,7 @@ static void join(struct model_order *clock, const struct model_order *other)
 /* Whether what `thread` did at `time` happened before what the current thread does now. */
 static bool is_before(uint32_t thread, uint32_t time)
 {
-    return time <= clocks[schedule_thread()].time[thread] || thread == schedule_thread();
+    return time <= clocks[schedule_thread()].time[thread]; /* 0, never, is before all */
 }
 
 void model_order(uint32_t from, uint32_t to)
@@ -124,7 +124,7 @@ static struct cell *page_cells(uintptr_t number)
     return pages[slot].cells;
 }
 
-static struct cell *cell_of(const void *place)
+static inline struct cell *cell_of(const void *place)
 {
     static uintptr_t last_number;
     static struct cell *last_cells;
@@ -152,12 +152,14 @@ _Noreturn static void fail_race(const void *place, bool is_write, uint32_t threa
                   name_of(is_write), 'a' + (int)schedule_thread(), place, caller, name_of(was_write), 'a' + (int)thread);
 }
 
-static void check_cell(const void *place, const struct cell *cell, bool is_write, const void *caller)
+/* As is_before for each, but for a loop that runs for each byte of the program. */
+static void check_cell(const void *place, const struct cell *cell, const struct model_order *clock, bool is_write,
+                       const void *caller)
 {
-    if (cell->write_time && !is_before(cell->writer, cell->write_time))
+    if (cell->write_time > clock->time[cell->writer])
         fail_race(place, is_write, cell->writer, true, caller);
     for (uint32_t thread = 0; is_write && thread < THREADS; thread++) {
-        if (cell->read_time[thread] && !is_before(thread, cell->read_time[thread]))
+        if (cell->read_time[thread] > clock->time[thread])
             fail_race(place, true, thread, false, caller);
     }
 }
@@ -167,18 +169,18 @@ void model_plain_access(const void *place, size_t size, bool is_write, const voi
     if (!schedule_is_in_thread() || schedule_is_kept(place))
         return;
     const uint32_t self = schedule_thread();
-    const uint32_t now = clocks[self].time[self];
+    const struct model_order *clock = &clocks[self];
     for (size_t i = 0; i < size; i++) {
         const char *byte = (const char *)place + i;
         struct cell *cell = cell_of(byte);
         if (cell->location)
             schedule_fail("plain %s of the atomic at %p (at %p)", name_of(is_write), (const void *)byte, caller);
-        check_cell(byte, cell, is_write, caller);
+        check_cell(byte, cell, clock, is_write, caller);
         if (is_write) {
             cell->writer = (uint16_t)self;
-            cell->write_time = now;
+            cell->write_time = clock->time[self];
         } else {
-            cell->read_time[self] = now;
+            cell->read_time[self] = clock->time[self];
         }
     }
 }
@@ -212,11 +214,11 @@ static struct location *enter_location(const void *place, size_t size, bool is_w
 {
     for (size_t i = 0; i < size; i++) {
         const struct cell *cell = cell_of((const char *)place + i);
-        if (cell->write_time && !is_before(cell->writer, cell->write_time))
+        if (!is_before(cell->writer, cell->write_time))
             schedule_fail("data race: %s %s(%s) by thread %c is not ordered after the plain write by thread %c",
                           site->function, site->operation, site->place, 'a' + (int)schedule_thread(), 'a' + cell->writer);
         for (uint32_t thread = 0; is_write && thread < THREADS; thread++) {
-            if (cell->read_time[thread] && !is_before(thread, cell->read_time[thread]))
+            if (!is_before(thread, cell->read_time[thread]))
                 schedule_fail("data race: %s %s(%s) by thread %c is not ordered after the plain read by thread %c",
                               site->function, site->operation, site->place, 'a' + (int)schedule_thread(),
                               'a' + (int)thread);
