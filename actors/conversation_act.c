@@ -6,6 +6,7 @@
 #include "actors/config/config.h"
 #include "runtime/assert.h"
 #include "runtime/log.h"
+#include "runtime/planted.h"
 
 #define RUN_ENDING_NS (10 * UINT64_C(1000000000))
 #define ERASE_RETRY_NS (50 * UINT64_C(1000000))
@@ -148,8 +149,10 @@ static enum err hand_off(struct conversation *c, struct actor_context *context, 
     enum err code = commit_act(&step, msg, &is_done);
     if (!is_done)
         return code;
-    conversation_cancel_call(c, context);
-    conversation_end_run(c);
+    if (!PLANTED(FORMER_SPEAKER_GOES_ON)) {
+        conversation_cancel_call(c, context);
+        conversation_end_run(c);
+    }
     conversation_answer_cancels(c, context);
     conversation_answer_self(c, context, msg);
     return conversation_advance(c, context);

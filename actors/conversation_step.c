@@ -395,6 +395,8 @@ static void deliver_to_waiters(struct delivery *delivery, const struct event *ev
 static void send_dead_letter(struct delivery *delivery, const struct event *event)
 {
     struct conversation *c = delivery->conversation;
+    if (PLANTED(DEAD_LETTER_UNLISTED))
+        return;
     dead_letters_send(delivery->context->worker, conversation_services(delivery->context),
                       &(struct dead_letter){.tenant = c->tenant,
                                             .conversation = c->id,

@@ -456,7 +456,7 @@ static struct refusal check_busy(const struct conversation *c, const struct conf
                         config->agents[route_first_agent(config, &question)].reject_when_busy);
     if (is_rejected)
         return (struct refusal){ERR_BUSY, 1, "a turn is running"};
-    if (c->state.turn_count > config->conversation.queued_turns)
+    if (c->state.turn_count > config->conversation.queued_turns && !PLANTED(QUEUE_WITHOUT_BOUND))
         return (struct refusal){ERR_LIMIT, 1, "too many messages of this conversation wait for their turn"};
     return (struct refusal){.code = OK};
 }
@@ -737,7 +737,8 @@ enum err conversation_on_model_done(struct conversation *c, struct actor_context
         return OK; /* of an attempt that was given up */
     if (c->run.ending == RUN_IS_CANCELLED)
         return conversation_finish_cancel(c, context, bounded_text(done->text));
-    ASSERT(c->run.epoch == c->state.epoch); /* a change of owner ends the run in the same step (C5) */
+    ASSERT(c->run.epoch == c->state.epoch ||
+           PLANTED(FORMER_SPEAKER_GOES_ON)); /* a change of owner ends the run in the same step (C5) */
 
     struct step step;
     conversation_begin_turn_step(&step, c, context);

@@ -103,7 +103,7 @@ static struct json_value parse(struct slice body)
 }
 
 /* Takes what an answer promises about a message; a second promise must equal the first. */
-static void note_answer(struct customer *customer, const struct world *world, struct sim_message *message,
+static void note_answer(struct customer *customer, struct world *world, struct sim_message *message,
                         const struct sim_answer *answer)
 {
     struct json_value root = parse(answer->body), reply;
@@ -121,6 +121,7 @@ static void note_answer(struct customer *customer, const struct world *world, st
               is_copy && !message->was_accepted && message->said_in_life == 1 && message->said_count > 1);
     if (!message->was_accepted)
         message->accepted_life = world->lives;
+    world->was_promised = true;
     if (json_find(root, "reply", &reply) && reply.type == JSON_OBJECT)
         text_of(reply, "text", text, sizeof text);
     if (!turn_id[0])
@@ -164,7 +165,7 @@ static void refuse(struct customer *customer, struct sim_message *message)
     customer->next++;
 }
 
-static void take_answer(struct customer *customer, const struct world *world, const struct sim_answer *answer)
+static void take_answer(struct customer *customer, struct world *world, const struct sim_answer *answer)
 {
     struct sim_message *message = &customer->messages[customer->next];
     customer->in_flight--;

@@ -73,6 +73,15 @@ void plan_draw(struct plan *plan, uint64_t seed)
         .pipeline = between(1, 32),
         .records_waiting = perhaps(250, 6),
     };
+    plan->is_drill = !is_quiet && !plan->outage_ms && between(0, 14) == 0;
+    if (plan->is_drill) { /* each is a matter of chance elsewhere, and all of them at once too rare: V7 */
+        plan->model_per_mille = plan->model_per_mille < 500 ? 500 : plan->model_per_mille;
+        plan->provider_fault_per_mille = between(200, 600);
+        plan->retry_attempts = between(3, 4);
+        plan->breaker_failures = 8;
+        plan->flush_ms_max = between(100, 500);
+        plan->crashes = between(1, 4);
+    }
     if (plan->outage_ms) { /* many who want a model at once, and nothing that ends a call but the provider: V7 */
         plan->conversations = plan->customers = CONVERSATIONS_MAX;
         plan->model_per_mille = 1000;
@@ -110,15 +119,16 @@ void plan_print(const struct plan *plan)
 {
     printf("plan seed=%" PRIu64
            " workers=%u conversations=%u customers=%u messages=%u model=%u copy=%u forge=%u ahead=%u async=%u "
-           "reject=%u leave=%u takeover=%u provider_fault=%u observers=%u crashes=%u io_crash=%u kill=%u full=%u rots=%u "
+           "reject=%u leave=%u takeover=%u provider_fault=%u observers=%u crashes=%u drill=%d io_crash=%u kill=%u "
+           "full=%u rots=%u "
            "idle_ms=%u "
            "dedup=%u queued=%u mailbox=%u retry=%u breaker=%u pipeline=%u hold=%u flush_ms=%u stuck=%u outage=%u acts=%u "
            "erasures=%u records_waiting=%u\n",
            plan->seed, plan->workers, plan->conversations, plan->customers, plan->messages, plan->model_per_mille,
            plan->copy_per_mille, plan->forge_per_mille, plan->ahead_per_mille, plan->async_per_mille,
            plan->reject_per_mille, plan->leave_per_mille, plan->takeover_per_mille, plan->provider_fault_per_mille,
-           plan->observers, plan->crashes, plan->io_crash_per_mille, plan->kill_per_mille, plan->full_disks, plan->rots,
-           plan->idle_ms, plan->dedup_messages, plan->queued_turns, plan->mailbox_messages, plan->retry_attempts,
-           plan->breaker_failures, plan->pipeline, plan->hold_per_mille, plan->flush_ms_max, plan->stuck_per_mille,
-           plan->outage_ms, plan->acts, plan->erasures, plan->records_waiting);
+           plan->observers, plan->crashes, plan->is_drill, plan->io_crash_per_mille, plan->kill_per_mille,
+           plan->full_disks, plan->rots, plan->idle_ms, plan->dedup_messages, plan->queued_turns, plan->mailbox_messages,
+           plan->retry_attempts, plan->breaker_failures, plan->pipeline, plan->hold_per_mille, plan->flush_ms_max,
+           plan->stuck_per_mille, plan->outage_ms, plan->acts, plan->erasures, plan->records_waiting);
 }

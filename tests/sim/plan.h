@@ -29,6 +29,7 @@ struct plan {
     uint32_t provider_fault_per_mille;
     uint32_t observers;          /* event streams that must see every event once and in order */
     uint32_t crashes;            /* power cuts and kills at random steps */
+    bool is_drill;               /* of effects: calls that fail, a slow disk, and all crashes right after a second try */
     uint32_t io_crash_per_mille; /* crash: inside a disk I/O instead of between steps */
     uint32_t kill_per_mille;     /* crash: of the process only, the disk keeps what it was given */
     uint32_t full_disks;         /* times the disk is full for a while */

@@ -20,10 +20,10 @@ enum {
     STEPS_MAX = 3000000,
     FAULTY_STEPS_MAX = 400000,
     CHECK_ROUNDS = 16,
-    CRASH_AT_CALL_PER_MILLE = 50,
-    CRASH_AT_RETRY_PER_MILLE = 300,
     STEPS_BEFORE_DARK_MAX = 200,
-    CUTS_IN_START = 10
+    CUTS_IN_START = 10,
+    CUT_AGAIN_PER_MILLE = 50,
+    CRASH_WHEN_FULL_PER_MILLE = 300
 };
 static const uint64_t CALM_NS_MAX = 3600ull * 1000 * 1000 * 1000, DARK_AFTER_NS_MAX = 10ull * 1000 * 1000;
 
@@ -61,7 +61,7 @@ static void create_from_seed(struct run *run, uint64_t seed)
     eraser_create(&run->eraser, &run->plan);
     run->crashes_left = run->plan.crashes;
     run->full_left = run->plan.full_disks;
-    run->next_fault_step = 500 + sim_random_below(5000);
+    run->next_fault_step = run->plan.is_drill ? UINT64_MAX : 500 + sim_random_below(5000);
 }
 
 static void create_from_story(struct run *run, uint64_t cut, enum cut_way way)
@@ -79,11 +79,27 @@ static void create_from_story(struct run *run, uint64_t cut, enum cut_way way)
 
 static void crash(struct run *run, bool is_power_cut)
 {
+    if (run->plan.crashes && sim_chance(CUT_AGAIN_PER_MILLE))
+        run->world.cut_again = 1 + sim_random_below(CUTS_IN_START);
     world_crash(&run->world, is_power_cut);
     for (uint32_t i = 0; i < run->plan.customers; i++)
         if (sim_chance(500)) /* the others find out by themselves */
             customer_hang_up(&run->customers[i]);
     world_boot(&run->world);
+}
+
+/* Something has left the machine: what is on the disk about it now? Above all when it is a second try, or the disk is busy: then
+ * what should have been written first may still be waiting. */
+static uint32_t chance_of_crash(const struct world *world)
+{
+    bool is_busy = world_is_flushing(world);
+    if (world->plan->is_drill)
+        return world->was_asked > 1 && is_busy ? 700 : 0;
+    if (world->was_asked > 1)
+        return is_busy ? 700 : 300;
+    if (world->was_asked)
+        return is_busy ? 150 : 50;
+    return world->was_promised ? is_busy ? 20 : 5 : 0;
 }
 
 /* At drawn steps: a crash now, a crash within one of the next disk I/Os, or a disk that is full for a while. */
@@ -92,12 +108,9 @@ static void maybe_break(struct run *run)
     struct world *world = &run->world;
     if (world->full_until_ns && clock_mono_ns() > world->full_until_ns)
         world_set_room(world, 0, 0);
-    /* An effect has happened: what is on the disk about it now? Above all when it is a second try. */
-    uint32_t chance = world->was_asked == 0   ? 0
-                      : world->was_asked == 1 ? CRASH_AT_CALL_PER_MILLE
-                                              : CRASH_AT_RETRY_PER_MILLE;
-    bool is_good_moment = run->crashes_left && !world->is_calm && sim_chance(chance);
+    bool is_good_moment = run->crashes_left && !world->is_calm && sim_chance(chance_of_crash(world));
     world->was_asked = 0;
+    world->was_promised = false;
     if (is_good_moment) {
         run->crashes_left--;
         crash(run, !sim_chance(run->plan.kill_per_mille));
@@ -110,6 +123,10 @@ static void maybe_break(struct run *run)
         run->full_left--;
         uint64_t until_ns = clock_mono_ns() + (1 + sim_random_below(3000)) * 1000000ull;
         world_set_room(world, 1 + sim_random_below(400000), until_ns);
+        if (run->crashes_left && sim_chance(CRASH_WHEN_FULL_PER_MILLE)) { /* the start finds it so */
+            run->crashes_left--;
+            crash(run, false);
+        }
     } else if (run->crashes_left) {
         run->crashes_left--;
         if (sim_chance(run->plan.io_crash_per_mille))

@@ -10,6 +10,8 @@
  *   V8 customer.c: an open line has its answer in time
  *   V9 version and epoch that an operator was told hold
  *   V10 operator.c: what was erased is nowhere
+ *   V11 no more turns wait in a conversation than its queue may hold
+ *   V12 what the list of dead letters names is dead in its conversation, once; without a crash or a full disk it names all
  */
 #include "tests/sim/verify.h"
 
@@ -142,6 +144,7 @@ struct told {
     char status[ENDS_MAX][20];
     uint32_t turn_count, end_count;
     uint32_t attempts[ENDS_MAX]; /* at a model's answer */
+    uint32_t queued_max;
     uint64_t epoch;
     bool is_with_people, is_shut; /* shut: parked or closed */
 };
@@ -174,6 +177,8 @@ static void note_received(struct told *told, struct json_value payload, struct s
         fail("customer %u: message %u stands after message %d", customer, message, told->last[customer]); /* V3 */
     if (!promised->is_unsure)
         told->last[customer] = (int)message;
+    if (!promised->from && told->turn_count > told->end_count + told->queued_max)
+        fail("%u turns were open, and %s was taken", told->turn_count - told->end_count, id); /* V11 */
     uint32_t i = told->turn_count++;
     if (i >= ENDS_MAX)
         fail("too many turns");
@@ -226,7 +231,44 @@ static void note_attempt(struct told *told, struct json_value payload, struct sl
     told->attempts[turn_index(told, text(payload, "turn_id", turn_id, sizeof turn_id), line)]++;
 }
 
-static void read_events(const struct world *world, struct story *story, struct told *told, struct customer *customers)
+/* Times that a message was given up. */
+struct dead {
+    uint32_t told[CUSTOMERS_MAX][MESSAGES_MAX], listed[CUSTOMERS_MAX][MESSAGES_MAX];
+};
+
+static void note_dead(uint32_t counts[CUSTOMERS_MAX][MESSAGES_MAX], struct json_value letter)
+{
+    char id[64];
+    unsigned customer, message;
+    if (sscanf(text(letter, "message_id", id, sizeof id), "m-%u-%u", &customer, &message) != 2 ||
+        customer >= CUSTOMERS_MAX || message >= MESSAGES_MAX)
+        fail("a dead letter that nobody wrote: %.*s", SLICE_PRINT(letter.raw));
+    counts[customer][message]++;
+}
+
+static void check_dead_letters(struct world *world, struct dead *dead)
+{
+    struct buffer body;
+    struct json_value root, letter;
+    struct json_problem problem;
+    struct json_iterator iterator = {0};
+    buffer_init(&body, 16 << 20);
+    int status = ask(world, "/v1/dead-letters?limit=1000", &body);
+    if (status != 200 || json_validate(buffer_slice(&body), &root, &problem) != OK)
+        fail("the list of dead letters: %d %.*s", status, SLICE_PRINT(buffer_slice(&body)));
+    while (json_next_element(member(root, "dead_letters"), &iterator, &letter))
+        note_dead(dead->listed, letter);
+    bool is_complete = world->lives == 1 && world->plan->full_disks == 0;
+    for (uint32_t c = 0; c < CUSTOMERS_MAX; c++)
+        for (uint32_t m = 0; m < MESSAGES_MAX; m++)
+            if (dead->listed[c][m] > dead->told[c][m] || (is_complete && dead->listed[c][m] < dead->told[c][m]))
+                fail("m-%u-%u is dead %u times, and %u times on the list", c, m, dead->told[c][m],
+                     dead->listed[c][m]); /* V12 */
+    buffer_deinit(&body);
+}
+
+static void read_events(const struct world *world, struct story *story, struct told *told, struct dead *dead,
+                        struct customer *customers)
 {
     for (size_t at = 0; at < story->lines.size;) {
         const char *end = memchr(story->lines.data + at, '\n', story->lines.size - at);
@@ -248,6 +290,8 @@ static void read_events(const struct world *world, struct story *story, struct t
             note_owner(told, payload, line);
         else if (strcmp(kind, "turn.completed") == 0)
             note_end(told, payload, line, "completed");
+        else if (strcmp(kind, "message.dead_lettered") == 0)
+            note_dead(dead->told, payload);
         else if (strcmp(kind, "turn.failed") == 0)
             note_end(told, payload, line, "failed");
         else if (strcmp(kind, "turn.cancelled") == 0 && !world->plan->acts)
@@ -337,15 +381,17 @@ bool verify_is_at_rest(struct world *world, const struct observer *observers)
 void verify_all(struct world *world, struct customer *customers, struct observer *observers,
                 const struct operator_ *operator_, int damaged)
 {
+    static struct dead dead;
+    dead = (struct dead){0};
     for (uint32_t c = 0; c < world->plan->conversations; c++) {
         struct story story = {0};
         static struct told told;
-        told = (struct told){0};
+        told = (struct told){.queued_max = world->plan->queued_turns};
         for (uint32_t i = 0; i < CUSTOMERS_MAX; i++)
             told.last[i] = -1;
         buffer_init(&story.lines, 32 << 20);
         if (read_story(world, c, (int)c == damaged, &story)) {
-            read_events(world, &story, &told, customers);
+            read_events(world, &story, &told, &dead, customers);
             check_promises(world, &told, customers, c);
             check_observers(world, observers, c, &story);
             if (operator_->version[c] > story.last_version || operator_->epoch[c] > (told.epoch ? told.epoch : 1))
@@ -357,6 +403,8 @@ void verify_all(struct world *world, struct customer *customers, struct observer
         sim_trace(story.lines.data, story.lines.size);
         buffer_deinit(&story.lines);
     }
+    if (damaged < 0)
+        check_dead_letters(world, &dead);
 }
 
 bool verify_has_event(struct world *world, const char *kind)

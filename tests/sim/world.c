@@ -164,8 +164,8 @@ static void provide(void *context, const struct fetch_sim_call *call, struct fet
         fail("the provider is asked what nobody said: %s", said);
     world->arrivals[customer][message]++;
     world->was_asked = world->arrivals[customer][message];
-    tell("provider: is asked %s, %u. time, after I/O %" PRIu64, said, world->arrivals[customer][message],
-         world_io_count(world));
+    tell("provider: is asked %s, %u. time, after I/O %" PRIu64 "%s", said, world->arrivals[customer][message],
+         world_io_count(world), world_is_flushing(world) ? ", in a flush" : "");
     if (is_down(world)) {
         uint64_t delay_ns = (300 + random % 1200) * 1000000;
         note_outage_call(world, clock_mono_ns() + delay_ns);
@@ -359,6 +359,11 @@ uint64_t world_cut_count(const struct world *world)
     struct disk_sim_stats stats;
     disk_sim_get_stats(world->disk, &stats);
     return stats.crashes;
+}
+
+bool world_is_flushing(const struct world *world)
+{
+    return world->held_until_ns[world->plan->workers] > clock_mono_ns();
 }
 
 uint32_t world_part_count(const struct world *world)

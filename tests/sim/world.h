@@ -27,6 +27,7 @@ struct world {
     /* The provider's own memory. */
     uint32_t arrivals[CUSTOMERS_MAX][MESSAGES_MAX]; /* calls for this message: V7 */
     uint32_t was_asked; /* since the harness looked last: how often for that message. A good moment for a crash */
+    bool was_promised;  /* since then: has a client been told that its message is durable? */
     uint64_t outage_from_ns, outage_until_ns;
     uint64_t call_ends_ns[WORLD_CALLS_MAX]; /* of the calls under way, during an outage: V7 */
     uint32_t call_count, failures_in_row;
@@ -51,6 +52,7 @@ uint64_t world_io_count(const struct world *world);  /* of the disk, since it wa
 uint64_t world_cut_count(const struct world *world); /* crashes of the disk */
 /* One part takes a step. Returns: did it do anything? */
 bool world_step_part(struct world *world, uint32_t part);
+bool world_is_flushing(const struct world *world); /* the writer is busy with its last group: what comes now waits */
 uint32_t world_part_count(const struct world *world);
 /* The server's own invariants. At rest: no part has anything to do. */
 void world_check(const struct world *world, bool is_at_rest);
