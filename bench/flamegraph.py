@@ -94,7 +94,7 @@ def main():
     draw(root, 0, 0, root.count, height, parts)
     print(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="monospace" font-size="11">'
           f'<rect width="100%" height="100%" fill="#fdfdf8"/><text x="4" y="16" font-size="13">{escape(options.title)}, {root.count} samples</text>'
-          f'<script>{SCRIPT.replace("<", "&lt;")}</script>\n' + "\n".join(parts) + "\n</svg>")
+          f'<script><![CDATA[{SCRIPT}]]></script>\n' + "\n".join(parts) + "\n</svg>")
 
 
 if __name__ == "__main__":

@@ -11,41 +11,34 @@
 #include "runtime/buffer.h"
 #include "runtime/decimal.h"
 
-enum { HEAD_BYTES_MAX = 64 << 10, BODY_BYTES_MAX = 1 << 20, TEXT_BYTES_MAX = 64 << 10 };
+enum { HEAD_BYTES_MAX = 64 << 10, BODY_DIGITS_MAX = 7, TEXT_BYTES_MAX = 64 << 10 };
 
 /* ---- writing ------------------------------------------------------------------------------------------------------------ */
 
+/* The size of the body is known when it is written: its place in the head is kept free, and spaces before it are allowed. */
 static void write_request(struct buffer *out, const struct load_message *message, const char *accept)
 {
-    static _Thread_local struct buffer text;
-    if (text.size_max == 0)
-        buffer_init(&text, BODY_BYTES_MAX);
-    buffer_clear(&text);
-    json_write_string(&text, message->text); /* first: its size is part of the head */
-    static const struct slice id_key = {.data = "{\"message_id\":\"", .size = 15};
-    static const struct slice agent_key = {.data = "\",\"agent\":\"", .size = 11};
-    static const struct slice text_key = {.data = "\",\"text\":", .size = 9};
-    size_t agent_size = message->agent.size > 0 ? agent_key.size + message->agent.size : 0;
-    size_t size = id_key.size + message->message_id.size + agent_size + text_key.size + text.size + 1;
+    char room[DECIMAL_DIGITS_MAX];
     buffer_append_text(out, "POST /v1/conversations/");
     buffer_append_slice(out, message->conversation_id);
     buffer_append_text(out, "/messages HTTP/1.1\r\nHost: load\r\nContent-Type: application/json\r\n");
     buffer_append_text(out, accept);
     if (message->is_async)
         buffer_append_text(out, "Prefer: respond-async\r\n");
-    buffer_append_text(out, "Content-Length: ");
-    char room[DECIMAL_DIGITS_MAX];
-    buffer_append_slice(out, decimal_format(size, room));
-    buffer_append_text(out, "\r\n\r\n");
-    buffer_append_slice(out, id_key);
+    buffer_append_text(out, "Content-Length:        \r\n\r\n");
+    size_t head_size = out->size;
+    buffer_append_text(out, "{\"message_id\":\"");
     buffer_append_slice(out, message->message_id);
-    if (agent_size > 0) {
-        buffer_append_slice(out, agent_key);
+    if (message->agent.size > 0) {
+        buffer_append_text(out, "\",\"agent\":\"");
         buffer_append_slice(out, message->agent);
     }
-    buffer_append_slice(out, text_key);
-    buffer_append_slice(out, buffer_slice(&text));
+    buffer_append_text(out, "\",\"text\":");
+    json_write_string(out, message->text);
     buffer_append_byte(out, '}');
+    struct slice digits = decimal_format(out->size - head_size, room);
+    if (!out->is_overflow && digits.size <= BODY_DIGITS_MAX)
+        memcpy(out->data + head_size - strlen("\r\n\r\n") - digits.size, digits.data, digits.size);
 }
 
 static void write_message(struct buffer *out, const struct load_message *message)
