@@ -158,7 +158,21 @@ static void begin_chains(void)
     begin();
     schedule_spawn(own, NULL);
     schedule_spawn(push_a_chain, (void *)0);
-    schedule_spawn(push_one, (void *)1);
+    schedule_spawn(push_two, (void *)1);
+}
+
+/* More schedules than a test can try: above a million, with all loads fresh. */
+static void begin_two_by_two(void)
+{
+    begin_with(&(struct model_bounds){.stale = 4, .spurious = 2});
+    schedule_spawn(own, NULL);
+    schedule_spawn(push_two, (void *)0);
+    schedule_spawn(push_two, (void *)1);
+}
+
+static void end_four(void)
+{
+    end_parked(4);
 }
 
 static void begin_spurious(void)
@@ -325,7 +339,8 @@ static void end_open_two(void)
 
 const struct scenario mailbox_scenarios[] = {
     {"mailbox_two_senders", {begin_two_senders, end_three}, false},
-    {"mailbox_chain_and_singles", {begin_chains, end_three}, false},
+    {"mailbox_chain_and_singles", {begin_chains, end_four}, false},
+    {"mailbox_two_by_two", {begin_two_by_two, end_four}, true},
     {"mailbox_spurious_failures", {begin_spurious, end_three}, false},
     {"mailbox_count", {begin_count, end_three}, false},
     {"mailbox_append_among_pushes", {begin_append, end_three}, false},

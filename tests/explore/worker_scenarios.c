@@ -175,6 +175,39 @@ static void end_tasks(void)
     SCHEDULE_CHECK(s.tasks_run == 2);
 }
 
+/* As the journal answers: a chain of messages, by a thread that is no worker. */
+static struct note *answers[2];
+
+static void *answer(void *worker)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        answers[i]->sender = 0;
+        answers[i]->value = i;
+    }
+    answers[0]->msg.next = &answers[1]->msg;
+    worker_deliver(worker, &answers[0]->msg, &answers[1]->msg);
+    return NULL;
+}
+
+static void begin_answers(void)
+{
+    begin(2);
+    spawn_receiver(s.workers[0]);
+    for (uint32_t i = 0; i < 2; i++) {
+        answers[i] = MSG_CREATE(s.workers[0], struct note, MSG_NOTE, MSG_CONTROL);
+        answers[i]->msg.to = s.id;
+    }
+    share();
+    schedule_spawn(run_worker, s.workers[0]);
+    schedule_spawn(answer, s.workers[0]);
+    schedule_spawn(send_one, s.workers[1]);
+}
+
+static void end_answers(void)
+{
+    SCHEDULE_CHECK(s.life.received == 3);
+}
+
 static void *stop_runtime(void *unused)
 {
     (void)unused;
@@ -584,6 +617,7 @@ const struct scenario worker_scenarios[] = {
     {"worker_messages", {begin_messages, end_messages}, false},
     {"worker_two_senders", {begin_two_senders, end_messages}, false},
     {"worker_tasks", {begin_tasks, end_tasks}, false},
+    {"worker_answers", {begin_answers, end_answers}, false},
     {"worker_stop", {begin_stop, end_stop}, false},
     {"worker_start", {begin_start, end_start}, true},
     {"worker_donation", {begin_donation, end_donation}, false},
