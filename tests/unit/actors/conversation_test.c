@@ -100,6 +100,22 @@ static void acts_get_through_when_too_many_messages_wait_for_the_disk(void **sta
     assert_int_equal(world_last(world, message)->kind, CONV_FINISHED);
 }
 
+static void a_waking_conversation_holds_so_many_messages_and_every_act(void **state)
+{
+    struct world *world = *state;
+    world->config.conversation.mailbox_messages = 2;
+    uint64_t kept = world_say(world, "c", "", "one");
+    world_say(world, "c", "", "two");
+    uint64_t refused = world_say(world, "c", "", "three");
+    uint64_t act = WORLD_REQUEST(world, CONV_PARK);
+    world_run(world); /* the reader stands still */
+    assert_refused(world_last(world, refused), ERR_MAILBOX_FULL);
+    assert_null(world_last(world, act));
+    world_settle(world);
+    world_assert_finished(world_last(world, kept), TURN_COMPLETED, "one");
+    assert_int_equal(world_last(world, act)->kind, CONV_FINISHED);
+}
+
 /* ---- rule 2: idempotent -------------------------------------------------------------------------------------------------- */
 
 static void sixty_four_racing_copies_are_one_turn_and_equal_answers(void **state)
@@ -649,6 +665,7 @@ int main(void)
         TEST(an_answer_leaves_after_its_record_is_on_disk),
         TEST(a_turn_of_a_rule_is_three_facts_in_order),
         TEST(many_records_are_in_flight_and_answers_keep_their_order),
+        TEST(a_waking_conversation_holds_so_many_messages_and_every_act),
         TEST(acts_get_through_when_too_many_messages_wait_for_the_disk),
         TEST(sixty_four_racing_copies_are_one_turn_and_equal_answers),
         TEST(the_same_id_with_another_payload_is_refused),
