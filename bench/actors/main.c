@@ -86,6 +86,14 @@ bool bench_try_send(struct worker *worker, struct actor_id to, uint16_t kind, ui
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------- */
 
+struct options {
+    bool is_json;
+    bool is_wanted[BENCH_COUNT];
+    uint32_t rounds;
+    uint32_t worker_count; /* 0: one a processor */
+    uint32_t spin_us;
+};
+
 struct start_task {
     struct worker_task task;
     const struct bench *bench;
@@ -98,13 +106,16 @@ static void start(struct worker *worker, struct worker_task *task)
     bench->start(worker);
 }
 
-static double run(const struct bench *bench, uint32_t worker_count, uint32_t spin_us)
+static double run(const struct bench *bench, const struct options *options)
 {
-    struct runtime_options options = {.worker_count = worker_count, .spin_us = spin_us};
+    uint32_t worker_count = options->worker_count;
+    if (bench->worker_count_min > 1 && worker_count < bench->worker_count_min)
+        worker_count = bench->worker_count_min;
+    struct runtime_options runtime_options = {.worker_count = worker_count, .spin_us = options->spin_us};
     struct start_task start_task = {.task.run = start, .bench = bench};
     struct runtime *runtime;
     struct error error = {0};
-    if (runtime_create(&options, &runtime, &error) != OK || runtime_start(runtime, &error) != OK)
+    if (runtime_create(&runtime_options, &runtime, &error) != OK || runtime_start(runtime, &error) != OK)
         die(bench->name, error.text);
     worker_post(runtime_worker(runtime, 0), &start_task.task);
     runtime_join(runtime);
@@ -114,13 +125,13 @@ static double run(const struct bench *bench, uint32_t worker_count, uint32_t spi
 
 /* Each run is a process of its own: memory that one has made resident would be the next one's head start, and hide what the
  * idle actors take. */
-static double run_apart(const struct bench *bench, uint32_t worker_count, uint32_t spin_us)
+static double run_apart(const struct bench *bench, const struct options *options)
 {
     int ends[2];
     pid_t child = pipe(ends) == 0 ? fork() : -1;
     double value;
     if (child == 0) {
-        value = run(bench, worker_count, spin_us);
+        value = run(bench, options);
         _exit(write(ends[1], &value, sizeof value) == sizeof value ? 0 : 1);
     }
     int status = 1;
@@ -133,14 +144,6 @@ static double run_apart(const struct bench *bench, uint32_t worker_count, uint32
 }
 
 /* ---- options and output ----------------------------------------------------------------------------------------------- */
-
-struct options {
-    bool is_json;
-    bool is_wanted[BENCH_COUNT];
-    uint32_t rounds;
-    uint32_t worker_count; /* 0: one a processor */
-    uint32_t spin_us;
-};
 
 static void usage(void)
 {
@@ -237,12 +240,9 @@ int main(int argc, char **argv)
         const struct bench *bench = benches[i];
         if (!options.is_wanted[i])
             continue;
-        uint32_t worker_count = options.worker_count;
-        if (bench->worker_count_min > 1 && worker_count < bench->worker_count_min)
-            worker_count = bench->worker_count_min;
         double values[ROUNDS_MAX];
         for (uint32_t round = 0; round < options.rounds; round++)
-            values[round] = run_apart(bench, worker_count, options.spin_us);
+            values[round] = run_apart(bench, &options);
         print(bench, &options, values);
     }
     return 0;

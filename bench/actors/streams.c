@@ -149,12 +149,11 @@ static const struct actor_type forker_type = {"forker", on_forker, NULL, 0, fals
 static void start_fork_join_throughput(struct worker *worker)
 {
     received = 0;
-    expected = 0;
+    expected = FORK_ACTORS; /* each passes its last message, which says 1, on to the sink */
     sink = bench_spawn_actor(worker, &fan_in_type, &received);
     for (uint32_t i = 0; i < FORK_ACTORS; i++) {
         joiner_left[i] = FORK_MESSAGES_EACH;
         joiners[i] = bench_spawn_actor(worker, &joiner_type, &joiner_left[i]);
-        expected++; /* each passes its last message, which says 1, on to the sink */
     }
     bench_send(worker, bench_spawn_actor(worker, &forker_type, NULL), MSG_GO, FORK_MESSAGES_EACH);
 }
