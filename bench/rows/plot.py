@@ -51,7 +51,7 @@ def bars(title, rows):
 
 def curves(title, lines):
     """lines: [(label, [[percentile, ms]...])]; both axes logarithmic, percentiles by the share that is slower."""
-    left, right, top, bottom = 60, WIDTH - 20, 60, 340
+    left, right, top, bottom = 70, WIDTH - 40, 60, 340
     values = [ms for _, points in lines for _, ms in points if ms > 0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
     high = max(high, low + 1)

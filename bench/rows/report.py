@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 
-from . import plot
+from . import bars, plot
 from .process import ROOT
 from .row import TIERS
 
@@ -61,6 +61,7 @@ def table(rows):
         for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) + "  " + line[5] for line in cells]
+    lines += ["", "bars:"] + [f"  {'holds ' if holds else 'MISSED'} {name} {path}: {number(value)}, {bar}" for name, path, bar, value, holds in bars.judge(rows)]
     return "\n".join(lines)
 
 
@@ -109,6 +110,10 @@ def markdown(rows, source):
     lines = ["# Benchmarks", "", "Written by `bench/run --write`; nothing here is edited by hand.", "",
              *(f"- {name.replace('_', ' ')}: {value}" if name != "command" else f"- command: `{value}`" for name, value in source.items()), "", NOTES]
     plots = write_plots(rows)
+    judged = bars.judge(rows)
+    if judged:
+        lines += ["## Bars", "", "| row | what | bar | measured | |", "|---|---|---|---|---|"]
+        lines += [f"| `{name}` | {path} | {bar} | {number(value)} | {'holds' if holds else '**missed**'} |" for name, path, bar, value, holds in judged] + [""]
     for tier, title in TIERS.items():
         chosen = [row for row in rows if row["tier"] == tier]
         if not chosen:
