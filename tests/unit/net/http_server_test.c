@@ -18,6 +18,7 @@
 #include "runtime/metrics.h"
 #include "runtime/ring_sim.h"
 #include "runtime/worker.h"
+#include "tests/unit/net/stepped_world.h"
 
 enum { WORKERS_MAX = 2, KEPT_MAX = 64 };
 #define SECOND UINT64_C(1000000000)
@@ -25,7 +26,6 @@ enum { WORKERS_MAX = 2, KEPT_MAX = 64 };
 
 /* ---- the world: a runtime of one or two workers, each with a server, stepped here ---------------------------------------- */
 static struct {
-    struct runtime *runtime;
     uint32_t worker_count;
     struct http_server *servers[WORKERS_MAX];
     struct http_server_options options;
@@ -107,64 +107,6 @@ static void on_stop(struct worker *worker, void *user)
     http_server_destroy(world.servers[worker_index(worker)]);
 }
 
-/* All that is due now. */
-static void settle(void)
-{
-    bool did = true;
-    for (int i = 0; did; i++) {
-        assert_true(i < 100000); /* no busy loop */
-        did = false;
-        for (uint32_t w = 0; w < world.worker_count; w++)
-            did |= worker_step(runtime_worker(world.runtime, w));
-        if (!did && sim_world_next_event_ns() <= clock_mono_ns())
-            did = true;
-    }
-}
-
-static uint64_t next_event_ns(void)
-{
-    uint64_t next = sim_world_next_event_ns();
-    for (uint32_t w = 0; w < world.worker_count; w++) {
-        uint64_t deadline = worker_next_deadline_ns(runtime_worker(world.runtime, w));
-        next = deadline < next ? deadline : next;
-    }
-    return next;
-}
-
-static void advance_to(uint64_t target_ns)
-{
-    settle();
-    for (uint64_t next; (next = next_event_ns()) <= target_ns;) {
-        sim_clock_advance_to(next);
-        settle();
-    }
-    sim_clock_advance_to(target_ns);
-    settle();
-}
-
-static void advance(uint64_t ns)
-{
-    advance_to(clock_mono_ns() + ns);
-}
-
-/* Runs a function on a worker, as an actor would. */
-struct on_worker {
-    struct worker_task task;
-    void (*run)(struct worker *worker, void *argument);
-    void *argument;
-};
-static void run_on_worker(struct worker *worker, struct worker_task *task)
-{
-    struct on_worker *call = container_of(task, struct on_worker, task);
-    call->run(worker, call->argument);
-}
-static void on_worker(uint32_t index, void (*run)(struct worker *worker, void *argument), void *argument)
-{
-    struct on_worker call = {.task = {.run = run_on_worker}, .run = run, .argument = argument};
-    worker_post(runtime_worker(world.runtime, index), &call.task);
-    settle();
-}
-
 static void listen_here(struct worker *worker, void *argument)
 {
     (void)worker, (void)argument;
@@ -183,20 +125,14 @@ static void start(uint64_t seed, const struct sim_options *sim, uint32_t worker_
 {
     memset(&world, 0, sizeof world);
     memset(world.big, 'b', sizeof world.big);
-    sim_world_reset(seed, sim);
-    metrics_reset();
-    log_set_level(LOG_ERROR);
     options.handler = (struct http_handler){
         .on_request = on_request, .on_gone = on_gone, .on_drained = on_drained, .write_refusal = write_refusal};
     world.options = options;
     world.worker_count = worker_count;
     struct runtime_options runtime_options = {
         .worker_count = worker_count, .on_start = on_start, .on_stop = on_stop, .ring = {.buffer_count = 64}};
-    struct error error;
-    assert_int_equal(runtime_create(&runtime_options, &world.runtime, &error), OK);
-    for (uint32_t w = 0; w < worker_count; w++)
-        assert_int_equal(worker_start(runtime_worker(world.runtime, w), &error), OK);
-    on_worker(0, listen_here, NULL);
+    stepped_world_start(seed, sim, &runtime_options);
+    stepped_run(0, listen_here, NULL);
     assert_true(world.address[0] != 0);
 }
 
@@ -208,15 +144,10 @@ static void start_plain(void)
 static int stop(void **state)
 {
     (void)state;
-    if (!world.runtime)
-        return 0;
     for (uint32_t w = 0; w < world.worker_count; w++)
-        on_worker(w, drain_here, NULL);
-    runtime_destroy(world.runtime); /* with whatever is still open: nothing may leak */
-    world.runtime = NULL;
-    int leaked = (int)sim_world_descriptor_count();
-    sim_world_destroy();
-    return leaked;
+        stepped_run(w, drain_here, NULL);
+    world.worker_count = 0;
+    return stepped_world_stop(); /* with whatever is still open: nothing may leak */
 }
 
 static struct http_server_stats stats_of(uint32_t index)
@@ -231,14 +162,14 @@ static struct sim_client *connect_client(void)
 {
     struct sim_client *client = sim_connect(world.address);
     assert_non_null(client);
-    settle();
+    stepped_settle();
     return client;
 }
 
 static void say(struct sim_client *client, const char *text)
 {
     assert_int_equal(sim_client_send(client, text, strlen(text)), strlen(text));
-    settle();
+    stepped_settle();
 }
 
 /* All that is there, NUL-terminated, Date lines cut out (their value is not the matter). */
@@ -246,10 +177,10 @@ static const char *hear(struct sim_client *client)
 {
     static char text[1 << 21];
     size_t size = 0, got;
-    settle();
+    stepped_settle();
     while ((got = sim_client_receive(client, text + size, sizeof text - 1 - size)) > 0) {
         size += got;
-        settle();
+        stepped_settle();
     }
     text[size] = 0;
     for (char *date; (date = strstr(text, "Date: "));) {
@@ -286,7 +217,7 @@ static void answer_here(struct worker *worker, void *argument)
 static void answer_later(uint32_t number, const char *body)
 {
     struct answer answer = {number, {.status = 200, .content_type = "text/plain", .body = slice_from_text(body)}};
-    on_worker(0, answer_here, &answer);
+    stepped_run(0, answer_here, &answer);
 }
 
 struct part {
@@ -316,7 +247,7 @@ static void stream_end_here(struct worker *worker, void *argument)
 static enum err stream(void (*act)(struct worker *, void *), uint32_t number, struct slice data)
 {
     struct part part = {.number = number, .data = data};
-    on_worker(0, act, &part);
+    stepped_run(0, act, &part);
     return part.result;
 }
 
@@ -348,7 +279,7 @@ static void a_request_in_single_bytes_is_the_same_request(void **state)
         "X: y\r\n\r\n" GET("/next");
     for (size_t i = 0; i < sizeof text - 1; i++) {
         assert_int_equal(sim_client_send(client, text + i, 1), 1);
-        settle();
+        stepped_settle();
     }
     assert_string_equal(hear(client),
                         OK_HEAD "Content-Length: 9\r\n\r\nPOST /x 8" OK_HEAD "Content-Length: 11\r\n\r\nGET /next 0");
@@ -361,7 +292,7 @@ static void a_large_body_arrives_whole(void **state)
     struct sim_client *client = connect_client();
     say(client, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 262144\r\n\r\n");
     static char body[262144];
-    for (size_t sent = 0; sent < sizeof body; settle())
+    for (size_t sent = 0; sent < sizeof body; stepped_settle())
         sent += sim_client_send(client, body + sent, sizeof body - sent);
     assert_string_equal(hear(client), OK_HEAD "Content-Length: 14\r\n\r\nPOST /x 262144");
 }
@@ -407,9 +338,9 @@ static void what_gathers_in_a_turn_leaves_in_one_send(void **state)
     start_plain();
     struct sim_client *client = connect_client();
     uint64_t before, after;
-    on_worker(0, read_submitted, &before);
+    stepped_run(0, read_submitted, &before);
     say(client, GET("/1") GET("/2") GET("/3") GET("/4") GET("/5") GET("/6") GET("/7") GET("/8"));
-    on_worker(0, read_submitted, &after);
+    stepped_run(0, read_submitted, &after);
     assert_int_equal(count_of(hear(client), "HTTP/1.1 200"), 8);
     assert_int_equal(after - before, 1);
 }
@@ -482,7 +413,7 @@ static void an_unanswered_pipeline_stops_the_reading(void **state)
     do {
         took = sim_client_send(client, text.data + sent, text.size - sent);
         sent += took;
-        settle();
+        stepped_settle();
     } while (took > 0);
     assert_int_equal(stats_of(0).exchanges, 32);
     assert_true(sent < 400000); /* the rest stays with the client */
@@ -510,7 +441,7 @@ static void a_closing_answer_leaves_those_behind_it_unanswered(void **state)
     assert_int_equal(world.request_count, 3); /* what follows the close is not read */
     struct answer answer = {0,
                             {.status = 200, .content_type = "text/plain", .body = SLICE_LITERAL("bye"), .close = true}};
-    on_worker(0, answer_here, &answer);
+    stepped_run(0, answer_here, &answer);
     assert_string_equal(hear(client), OK_HEAD "Content-Length: 3\r\nConnection: close\r\n\r\nbye");
     assert_true(sim_client_is_closed_by_peer(client));
     assert_int_equal(world.gone_count, 1); /* /parked; /close had ended by its answer */
@@ -550,17 +481,17 @@ static void b1_a_slow_head_is_refused_ten_seconds_after_its_first_byte(void **st
     (void)state;
     start_plain();
     struct sim_client *client = connect_client();
-    advance(60 * SECOND); /* idle before it: that is not held against it */
+    stepped_advance(60 * SECOND); /* idle before it: that is not held against it */
     uint64_t began = clock_mono_ns();
     const char head[] = "GET / HTTP/1.1\r\n";
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(sim_client_send(client, head + i, 1), 1);
-        advance(5 * SECOND - SECOND / 100);
+        stepped_advance(5 * SECOND - SECOND / 100);
         assert_string_equal(hear(client), "");
     }
-    advance_to(began + 10 * SECOND - SECOND / 100);
+    stepped_advance_to(began + 10 * SECOND - SECOND / 100);
     assert_string_equal(hear(client), "");
-    advance_to(began + 10 * SECOND + SECOND / 100);
+    stepped_advance_to(began + 10 * SECOND + SECOND / 100);
     const char *text = hear(client);
     assert_ptr_equal(strstr(text, "HTTP/1.1 408 "), text);
     assert_non_null(strstr(text, "Connection: close\r\n"));
@@ -581,7 +512,7 @@ static void b2_a_slow_body_is_refused_after_the_grace(void **state)
         assert_int_equal(sim_client_send(steady, bytes, 2048), 2048);
         if (!refused_ns)
             sim_client_send(slow, bytes, 100);
-        advance(SECOND);
+        stepped_advance(SECOND);
         if (!refused_ns && strstr(hear(slow), "HTTP/1.1 408 "))
             refused_ns = clock_mono_ns();
     }
@@ -599,19 +530,19 @@ static void an_idle_connection_is_closed_after_its_time_and_not_before(void **st
     for (int i = 0; i < 20; i++) {
         say(busy, GET("/now"));
         hear(busy);
-        advance(SECOND * 37 / 10);
+        stepped_advance(SECOND * 37 / 10);
     }
     assert_false(sim_client_is_closed_by_peer(quiet)); /* 74 s */
-    advance_to(began + 76 * SECOND);
+    stepped_advance_to(began + 76 * SECOND);
     hear(quiet);
     assert_true(sim_client_is_closed_by_peer(quiet));
     say(busy, GET("/later/0"));
-    advance(1000 * SECOND); /* an open exchange has no deadline here */
+    stepped_advance(1000 * SECOND); /* an open exchange has no deadline here */
     answer_later(0, "late");
     assert_string_equal(hear(busy), OK_HEAD "Content-Length: 4\r\n\r\nlate");
-    advance(74 * SECOND);
+    stepped_advance(74 * SECOND);
     assert_false(sim_client_is_closed_by_peer(busy));
-    advance(2 * SECOND);
+    stepped_advance(2 * SECOND);
     hear(busy);
     assert_true(sim_client_is_closed_by_peer(busy));
 }
@@ -621,7 +552,7 @@ static void received_is_when_the_bytes_came_also_after_a_long_sleep(void **state
     (void)state;
     start_plain();
     struct sim_client *client = connect_client();
-    advance(50 * SECOND);
+    stepped_advance(50 * SECOND);
     sim_clock_advance_to(clock_mono_ns() + SECOND / 2); /* the worker slept through it */
     say(client, GET("/now"));
     assert_int_equal(world.received_ns, clock_mono_ns());
@@ -636,12 +567,12 @@ static void a_refused_client_that_goes_on_sending_still_hears_the_answer(void **
     static char bytes[30000];
     for (int i = 0; i < 10; i++) {
         sim_client_send(client, bytes, sizeof bytes);
-        advance(SECOND / 10);
+        stepped_advance(SECOND / 10);
     }
     assert_false(sim_client_is_reset(client));
     assert_non_null(strstr(hear(client), "HTTP/1.1 413 "));
     assert_int_equal(stats_of(0).connections, 1);
-    advance(2 * SECOND); /* lingering ends */
+    stepped_advance(2 * SECOND); /* lingering ends */
     assert_int_equal(stats_of(0).connections, 0);
 }
 
@@ -651,9 +582,9 @@ static void a_reader_stuck_in_an_answer_is_closed(void **state)
     start_plain();
     struct sim_client *client = connect_client();
     say(client, GET("/big"));
-    advance(74 * SECOND);
+    stepped_advance(74 * SECOND);
     assert_int_equal(stats_of(0).connections, 1);
-    advance(2 * SECOND);
+    stepped_advance(2 * SECOND);
     assert_int_equal(stats_of(0).connections, 0);
     (void)client;
 }
@@ -739,7 +670,7 @@ static void h6_a_client_that_has_finished_sending_gets_its_answers(void **state)
     struct sim_client *client = connect_client();
     say(client, GET("/later/0") GET("/now") "GET /half");
     sim_client_shutdown_write(client);
-    settle();
+    stepped_settle();
     assert_int_equal(world.gone_count, 0);
     answer_later(0, "a");
     assert_string_equal(hear(client),
@@ -756,7 +687,7 @@ static void h6_a_stream_whose_reader_leaves_is_gone(void **state)
     say(client, GET("/later/0"));
     assert_int_equal(stream(stream_start_here, 0, (struct slice){0}), OK);
     sim_client_shutdown_write(client); /* a plain end of stream, no reset */
-    settle();
+    stepped_settle();
     assert_int_equal(world.gone_count, 1);
     assert_int_equal(stats_of(0).connections, 0);
 }
@@ -768,7 +699,7 @@ static void h3_a_reset_ends_each_open_exchange_once(void **state)
     struct sim_client *client = connect_client();
     say(client, GET("/later/0") GET("/now") GET("/later/1"));
     sim_client_reset(client);
-    settle();
+    stepped_settle();
     assert_int_equal(world.gone_count, 2); /* /now had ended */
     assert_int_equal(world.gone[0].index, world.kept[0].index);
     assert_int_equal(world.gone[1].index, world.kept[1].index);
@@ -780,7 +711,7 @@ static void h3_a_reset_ends_each_open_exchange_once(void **state)
     say(next, GET("/later/2") GET("/later/3") GET("/later/4"));
     assert_int_equal(old.index, world.kept[4].index);
     struct part part = {.number = 0};
-    on_worker(0, stream_end_here, &part);
+    stepped_run(0, stream_end_here, &part);
     assert_int_equal(part.result, ERR_NOT_FOUND);
 }
 
@@ -790,7 +721,7 @@ static void drain_closes_the_idle_and_answers_the_rest(void **state)
     start_plain();
     struct sim_client *idle = connect_client(), *open = connect_client();
     say(open, GET("/later/0"));
-    on_worker(0, drain_here, NULL);
+    stepped_run(0, drain_here, NULL);
     hear(idle);
     assert_true(sim_client_is_closed_by_peer(idle));
     assert_null(sim_connect(world.address));
@@ -833,7 +764,7 @@ static void connections_go_to_the_worker_with_the_fewest(void **state)
     }
     for (int i = 1; i < 10; i += 2) /* dealt in turn: these are all on one worker */
         sim_client_close(clients[i]);
-    settle();
+    stepped_settle();
     uint32_t emptied = stats_of(0).connections == 0 ? 0 : 1;
     assert_int_equal(stats_of(emptied).connections, 0);
     assert_int_equal(stats_of(1 - emptied).connections, 5);
@@ -868,7 +799,7 @@ static void b6_at_the_cap_each_that_comes_costs_an_idle_one(void **state)
         connect_client();
     for (int i = 0; i < 3; i++)
         assert_non_null(sim_connect(world.address)); /* all three in one turn */
-    settle();
+    stepped_settle();
     assert_int_equal(stats_of(0).connections, 6);
     assert_int_equal(stats_of(0).accepted, 9);
 }
@@ -882,7 +813,7 @@ static void b6_one_that_has_just_asked_is_no_idle_one(void **state)
     struct sim_client *oldest = connect_client(), *other = connect_client();
     assert_true(sim_client_send(oldest, GET("/later/0"), strlen(GET("/later/0"))) > 0);
     assert_non_null(sim_connect(world.address));
-    settle(); /* the request and the connection come in one turn */
+    stepped_settle(); /* the request and the connection come in one turn */
     answer_later(0, "there");
     assert_int_equal(count_of(hear(oldest), "HTTP/1.1 200"), 1);
     assert_true(sim_client_is_closed_by_peer(other));
@@ -900,15 +831,15 @@ static void b6_without_idle_ones_accepting_pauses(void **state)
     }
     struct sim_client *waiting = connect_client();
     say(waiting, GET("/now"));
-    advance(SECOND);
+    stepped_advance(SECOND);
     uint32_t accepted = (uint32_t)stats_of(0).accepted;
     assert_true(accepted <= 4);
     sim_client_close(connect_client());
-    advance(SECOND);
+    stepped_advance(SECOND);
     assert_int_equal(stats_of(0).accepted, accepted); /* paused */
     answer_later(0, "room");                          /* the last of the three */
     hear(clients[2]);
-    advance(SECOND);
+    stepped_advance(SECOND);
     assert_int_equal(count_of(hear(waiting), "HTTP/1.1 200"), 1);
 }
 
@@ -923,16 +854,16 @@ static void b6_out_of_descriptors_others_are_served_and_accepting_goes_on_later(
         say(held[i], GET("/parked")); /* none of them is idle */
     }
     uint64_t steps_before, steps_after;
-    on_worker(0, read_submitted, &steps_before);
-    advance(10 * SECOND);
-    on_worker(0, read_submitted, &steps_after);
+    stepped_run(0, read_submitted, &steps_before);
+    stepped_advance(10 * SECOND);
+    stepped_run(0, read_submitted, &steps_after);
     assert_true(steps_after - steps_before < 1000); /* no busy loop */
     for (int i = 0; i < 30; i++)
         sim_client_reset(held[i]);
-    advance(SECOND);
+    stepped_advance(SECOND);
     struct sim_client *client = connect_client();
     say(client, GET("/now"));
-    advance(SECOND);
+    stepped_advance(SECOND);
     assert_int_equal(count_of(hear(client), "HTTP/1.1 200"), 1);
 }
 
@@ -957,14 +888,14 @@ static void b6_out_of_descriptors_one_is_shed_a_pause_and_none_once_there_are_so
     }
     for (int i = 0; i < WAITING; i++)
         waiting[i] = sim_connect(world.address);
-    settle();
+    stepped_settle();
     assert_int_equal(reset_or_closed(waiting, WAITING), 1);
-    advance(SECOND / 10 + SECOND / 100);
+    stepped_advance(SECOND / 10 + SECOND / 100);
     assert_int_equal(reset_or_closed(waiting, WAITING), 2);
 
     for (int i = 0; i < HELD; i++)
         sim_client_reset(held[i]);
-    advance(SECOND);
+    stepped_advance(SECOND);
     assert_int_equal(reset_or_closed(waiting, WAITING), 2);
     for (int i = 0; i < WAITING; i++)
         if (!sim_client_is_reset(waiting[i]) && !sim_client_is_closed_by_peer(waiting[i])) {
@@ -1037,11 +968,11 @@ static void answers_survive_faults(uint64_t seed)
             heard[c].size--;
             done += count_of(heard[c].data, "HTTP/1.1 200") == REQUESTS && left == 0;
         }
-        advance(5000000);
+        stepped_advance(5000000);
     }
     for (int c = 0; c < CLIENTS; c++) {
         char bytes[4096]; /* the rest of the last answer, which may lie in several segments */
-        for (int round = 0; round < 100; round++, advance(10000000))
+        for (int round = 0; round < 100; round++, stepped_advance(10000000))
             buffer_append(&heard[c], bytes, sim_client_receive(clients[c], bytes, sizeof bytes));
         buffer_append_byte(&heard[c], 0);
         struct buffer seen;
@@ -1093,7 +1024,7 @@ static void clients_that_vanish_leave_nothing_behind(void **state)
                                    "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"};
             const char *text = texts[sim_random_below(5)];
             sim_client_send(client, text, strlen(text));
-            advance(sim_random_below(20000000));
+            stepped_advance(sim_random_below(20000000));
             char bytes[1000];
             sim_client_receive(client, bytes, sizeof bytes);
             switch (sim_random_below(4)) {
@@ -1104,7 +1035,7 @@ static void clients_that_vanish_leave_nothing_behind(void **state)
             }
         }
         sim_world_set_options(NULL);
-        advance(60 * SECOND);
+        stepped_advance(60 * SECOND);
         assert_int_equal(stats_of(0).exchanges + stats_of(1).exchanges, 0);
         assert_int_equal(stats_of(0).connections + stats_of(1).connections, 0);
         struct sim_client *client = connect_client();
@@ -1120,14 +1051,13 @@ static void impossible_limits_are_refused_at_start(void **state)
     memset(&world, 0, sizeof world);
     sim_world_reset(1, NULL);
     world.options = (struct http_server_options){.head_bytes_max = 70000, .handler = {.on_request = on_request}};
-    world.worker_count = 1;
     struct runtime_options options = {.worker_count = 1, .on_start = on_start};
+    struct runtime *runtime;
     struct error error;
-    assert_int_equal(runtime_create(&options, &world.runtime, &error), OK);
-    assert_int_equal(worker_start(runtime_worker(world.runtime, 0), &error), ERR_CONFIG);
+    assert_int_equal(runtime_create(&options, &runtime, &error), OK);
+    assert_int_equal(worker_start(runtime_worker(runtime, 0), &error), ERR_CONFIG);
     assert_non_null(strstr(error.text, "65535"));
-    runtime_destroy(world.runtime);
-    world.runtime = NULL;
+    runtime_destroy(runtime);
 }
 
 #define TEST(name) cmocka_unit_test_teardown(name, stop)

@@ -14,10 +14,9 @@
 #include "net/rpc_server.h"
 #include "runtime/assert.h"
 #include "runtime/clock.h"
-#include "runtime/log.h"
-#include "runtime/metrics.h"
 #include "runtime/ring_sim.h"
 #include "runtime/worker.h"
+#include "tests/unit/net/stepped_world.h"
 #include "tests/unit/actors/golden.h"
 
 enum { WORKERS_MAX = 2, KEPT_MAX = 4096 };
@@ -26,7 +25,6 @@ enum { WORKERS_MAX = 2, KEPT_MAX = 4096 };
 
 /* ---- the world: a runtime of one or two workers, each with a server, stepped here ---------------------------------------- */
 static struct {
-    struct runtime *runtime;
     uint32_t worker_count;
     struct rpc_server *servers[WORKERS_MAX];
     struct rpc_server_options options;
@@ -81,62 +79,6 @@ static void on_stop(struct worker *worker, void *user)
     rpc_server_destroy(world.servers[worker_index(worker)]);
 }
 
-/* All that is due now. */
-static void settle(void)
-{
-    bool did = true;
-    for (int i = 0; did; i++) {
-        assert_true(i < 100000); /* no busy loop */
-        did = false;
-        for (uint32_t w = 0; w < world.worker_count; w++)
-            did |= worker_step(runtime_worker(world.runtime, w));
-        if (!did && sim_world_next_event_ns() <= clock_mono_ns())
-            did = true;
-    }
-}
-
-static uint64_t next_event_ns(void)
-{
-    uint64_t next = sim_world_next_event_ns();
-    for (uint32_t w = 0; w < world.worker_count; w++) {
-        uint64_t deadline = worker_next_deadline_ns(runtime_worker(world.runtime, w));
-        next = deadline < next ? deadline : next;
-    }
-    return next;
-}
-
-static void advance(uint64_t ns)
-{
-    uint64_t target_ns = clock_mono_ns() + ns;
-    settle();
-    for (uint64_t next; (next = next_event_ns()) <= target_ns;) {
-        sim_clock_advance_to(next);
-        settle();
-    }
-    sim_clock_advance_to(target_ns);
-    settle();
-}
-
-/* Runs a function on a worker, as an actor would. */
-struct on_worker {
-    struct worker_task task;
-    void (*run)(struct worker *worker, void *argument);
-    void *argument;
-};
-
-static void run_on_worker(struct worker *worker, struct worker_task *task)
-{
-    struct on_worker *call = container_of(task, struct on_worker, task);
-    call->run(worker, call->argument);
-}
-
-static void on_worker(uint32_t index, void (*run)(struct worker *worker, void *argument), void *argument)
-{
-    struct on_worker call = {.task = {.run = run_on_worker}, .run = run, .argument = argument};
-    worker_post(runtime_worker(world.runtime, index), &call.task);
-    settle();
-}
-
 static void listen_here(struct worker *worker, void *argument)
 {
     (void)worker, (void)argument;
@@ -154,19 +96,13 @@ static void drain_here(struct worker *worker, void *argument)
 static void start(uint64_t seed, const struct sim_options *sim, uint32_t worker_count, struct rpc_server_options options)
 {
     memset(&world, 0, sizeof world);
-    sim_world_reset(seed, sim);
-    metrics_reset();
-    log_set_level(LOG_ERROR);
     options.handler = (struct rpc_handler){.on_request = on_request, .on_gone = on_gone, .on_drained = on_drained};
     world.options = options;
     world.worker_count = worker_count;
     struct runtime_options runtime_options = {
         .worker_count = worker_count, .on_start = on_start, .on_stop = on_stop, .ring = {.buffer_count = 64}};
-    struct error error;
-    assert_int_equal(runtime_create(&runtime_options, &world.runtime, &error), OK);
-    for (uint32_t w = 0; w < worker_count; w++)
-        assert_int_equal(worker_start(runtime_worker(world.runtime, w), &error), OK);
-    on_worker(0, listen_here, NULL);
+    stepped_world_start(seed, sim, &runtime_options);
+    stepped_run(0, listen_here, NULL);
     assert_true(world.address[0] != 0);
 }
 
@@ -178,13 +114,7 @@ static void start_plain(void)
 static int stop(void **state)
 {
     (void)state;
-    if (!world.runtime)
-        return 0;
-    runtime_destroy(world.runtime); /* with whatever is still open: nothing may leak */
-    world.runtime = NULL;
-    int leaked = (int)sim_world_descriptor_count();
-    sim_world_destroy();
-    return leaked;
+    return stepped_world_stop(); /* with whatever is still open: nothing may leak */
 }
 
 static struct rpc_server_stats stats_of(uint32_t index)
@@ -199,14 +129,14 @@ static struct sim_client *connect_client(void)
 {
     struct sim_client *client = sim_connect(world.address);
     assert_non_null(client);
-    settle();
+    stepped_settle();
     return client;
 }
 
 static void say(struct sim_client *client, struct slice bytes)
 {
     assert_int_equal(sim_client_send(client, bytes.data, bytes.size), bytes.size);
-    settle();
+    stepped_settle();
 }
 
 /* [0, msgid, method, []] */
@@ -230,10 +160,10 @@ static struct slice hear(struct sim_client *client)
 {
     static char bytes[1 << 21];
     size_t size = 0, got;
-    settle();
+    stepped_settle();
     while ((got = sim_client_receive(client, bytes + size, sizeof bytes - size)) > 0) {
         size += got;
-        settle();
+        stepped_settle();
     }
     return slice_of(bytes, size);
 }
@@ -271,7 +201,7 @@ static void answer_here(struct worker *worker, void *argument)
 
 static void answer_later(uint32_t number)
 {
-    on_worker(0, answer_here, &number);
+    stepped_run(0, answer_here, &number);
 }
 
 struct part {
@@ -299,7 +229,7 @@ static void notify_here(struct worker *worker, void *argument)
 static enum err notify(uint32_t number, size_t size)
 {
     struct part part = {.number = number, .size = size};
-    on_worker(0, notify_here, &part);
+    stepped_run(0, notify_here, &part);
     return part.result;
 }
 
@@ -344,9 +274,9 @@ static void what_gathers_in_a_turn_leaves_in_one_send(void **state)
     }
     uint64_t before, after;
     int64_t ids[32];
-    on_worker(0, read_submitted, &before);
+    stepped_run(0, read_submitted, &before);
     say(client, slice_of(bytes, size));
-    on_worker(0, read_submitted, &after);
+    stepped_run(0, read_submitted, &after);
     assert_int_equal(hear_ids(client, ids, 32), 20);
     assert_int_equal(after - before, 1);
 }
@@ -375,7 +305,7 @@ static void calls_over_the_bound_wait_until_others_are_answered(void **state)
     for (uint32_t i = 0; i < 12; i++)
         ask(client, i, "later");
     assert_int_equal(world.request_count, 4);
-    advance(20 * SECOND); /* whole frames that wait for room are nobody's delay */
+    stepped_advance(20 * SECOND); /* whole frames that wait for room are nobody's delay */
     answer_later(0);
     answer_later(1);
     assert_int_equal(world.request_count, 6);
@@ -398,9 +328,9 @@ static void nothing_is_read_while_answers_wait_for_their_reader(void **state)
             break;
         sent++;
         if (i % 64 == 0)
-            settle();
+            stepped_settle();
     }
-    settle();
+    stepped_settle();
     assert_true(sent < 100000);
     assert_true(world.request_count < sent);
 }
@@ -450,9 +380,9 @@ static void d6_the_first_frame_has_ten_seconds(void **state)
     (void)state;
     start_plain();
     struct sim_client *silent = connect_client();
-    advance(9 * SECOND);
+    stepped_advance(9 * SECOND);
     assert_false(sim_client_is_closed_by_peer(silent));
-    advance(2 * SECOND);
+    stepped_advance(2 * SECOND);
     int64_t ids[2];
     assert_int_equal(hear_ids(silent, ids, 2), 1);
     assert_int_equal(ids[0], -1);
@@ -467,14 +397,14 @@ static void d3_a_frame_has_ten_seconds_from_its_first_byte(void **state)
     int64_t ids[2];
     ask(client, 1, "now");
     assert_int_equal(hear_ids(client, ids, 2), 1);
-    advance(60 * SECOND); /* idle is no frame */
+    stepped_advance(60 * SECOND); /* idle is no frame */
     struct slice frame = request(2, "now");
     for (size_t i = 0; i < 5; i++) {
         say(client, slice_of(frame.data + i, 1));
-        advance(2 * SECOND - SECOND / 100);
+        stepped_advance(2 * SECOND - SECOND / 100);
     }
     assert_int_equal(hear(client).size, 0);
-    advance(SECOND);
+    stepped_advance(SECOND);
     assert_int_equal(hear_ids(client, ids, 2), 1);
     assert_int_equal(ids[0], -1);
     assert_true(sim_client_is_closed_by_peer(client));
@@ -488,9 +418,9 @@ static void an_idle_connection_is_closed_without_a_word(void **state)
     int64_t ids[2];
     ask(client, 1, "now");
     assert_int_equal(hear_ids(client, ids, 2), 1);
-    advance(299 * SECOND);
+    stepped_advance(299 * SECOND);
     assert_false(sim_client_is_closed_by_peer(client));
-    advance(2 * SECOND);
+    stepped_advance(2 * SECOND);
     assert_int_equal(hear(client).size, 0);
     assert_true(sim_client_is_closed_by_peer(client));
 }
@@ -504,7 +434,7 @@ static void half_closed_clients_get_their_answers(void **state)
     ask(client, 1, "stream");
     ask(client, 2, "later");
     sim_client_shutdown_write(client);
-    settle();
+    stepped_settle();
     assert_int_equal(world.gone_count, 1); /* the stream */
     answer_later(1);
     assert_int_equal(hear_ids(client, ids, 4), 2);
@@ -521,7 +451,7 @@ static void a_reset_tells_of_every_call_and_stream(void **state)
     ask(client, 2, "later");
     ask(client, 3, "later");
     sim_client_reset(client);
-    settle();
+    stepped_settle();
     assert_int_equal(world.gone_count, 3);
     assert_int_equal(stats_of(0).calls + stats_of(0).streams + stats_of(0).connections, 0);
 }
@@ -533,7 +463,7 @@ static void a_drain_answers_what_is_open_and_takes_no_more(void **state)
     struct sim_client *idle = connect_client(), *busy = connect_client();
     int64_t ids[4];
     ask(busy, 1, "later");
-    on_worker(0, drain_here, NULL);
+    stepped_run(0, drain_here, NULL);
     assert_true(sim_client_is_closed_by_peer(idle));
     assert_null(sim_connect(world.address));
     ask(busy, 2, "now");
@@ -572,13 +502,13 @@ static void quiet_streams_hear_a_heartbeat(void **state)
     int64_t ids[64];
     ask(client, 9, "stream");
     (void)hear(client);
-    advance(14 * SECOND);
+    stepped_advance(14 * SECOND);
     assert_int_equal(hear(client).size, 0);
     assert_int_equal(notify(0, 1), OK);
     (void)hear(client);
-    advance(14 * SECOND);
+    stepped_advance(14 * SECOND);
     assert_int_equal(hear(client).size, 0); /* it counts from the last word */
-    advance(600 * SECOND);                  /* and no idle limit ends it */
+    stepped_advance(600 * SECOND);          /* and no idle limit ends it */
     assert_int_equal(hear_ids(client, ids, 64), 40);
     assert_false(sim_client_is_closed_by_peer(client));
 }
@@ -599,7 +529,7 @@ static void a_slow_reader_of_a_stream_is_closed(void **state)
         result = notify(0, 30000);
     }
     assert_int_equal(result, ERR_LIMIT);
-    settle();
+    stepped_settle();
     assert_int_equal(world.gone_count, 1);
     assert_int_equal(stats_of(0).connections, 0);
 }
@@ -633,10 +563,10 @@ static void the_bytes_are_the_golden_ones(void **state)
     struct sim_client *client = connect_client();
     ask(client, 1, "now");
     ask(client, 2, "later");
-    on_worker(0, refuse_here, NULL);
+    stepped_run(0, refuse_here, NULL);
     ask(client, 3, "stream");
     assert_int_equal(notify(1, 4), OK);
-    advance(15 * SECOND);
+    stepped_advance(15 * SECOND);
     say(client, SLICE_LITERAL("\x94\xc1"));
     golden_check("rpc-1.hex", hear(client));
 }
@@ -676,7 +606,7 @@ static void faults_lose_and_double_nothing(void **state)
                 asked++;
                 frame_sent = 0;
             }
-            advance(SECOND / 1000);
+            stepped_advance(SECOND / 1000);
             char bytes[256];
             size_t got = sim_client_receive(client, bytes, sizeof bytes);
             buffer_append(&in, bytes, got);
