@@ -6,42 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/http_server.h"
 #include "runtime/worker.h"
-
-static uint64_t allocations;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    allocations++;
-    return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    allocations++;
-    return __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *memory, size_t size)
-{
-    allocations++;
-    return __real_realloc(memory, size);
-}
+#include "tests/unit/net/warm_server.h"
 
 static struct http_server *server;
 static struct http_exchange_id late;
@@ -84,20 +55,6 @@ static void on_stop(struct worker *worker, void *user)
     http_server_destroy(server);
 }
 
-static int connect_to(const char *address)
-{
-    unsigned port = 0;
-    assert_int_equal(sscanf(address, "127.0.0.1:%u", &port), 1);
-    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_true(fd >= 0);
-    int one = 1;
-    assert_int_equal(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one), 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&place, sizeof place), 0);
-    return fd;
-}
-
 static void step_until_heard(struct worker *worker, int fd, size_t count)
 {
     char bytes[65536];
@@ -133,19 +90,11 @@ static void exchange_some(struct worker *worker, int fd)
 static void a_warm_server_allocates_nothing(void **state)
 {
     (void)state;
-    struct runtime_options options = {.worker_count = 1, .on_start = on_start, .on_stop = on_stop};
-    struct runtime *runtime;
-    struct error error = {0};
-    assert_int_equal(runtime_create(&options, &runtime, &error), OK);
+    struct runtime *runtime = warm_server_start(on_start, on_stop);
     struct worker *worker = runtime_worker(runtime, 0);
-    if (worker_start(worker, &error) == ERR_RING_UNAVAILABLE) {
-        print_message("skipped: %s\n", error.text);
-        runtime_destroy(runtime);
-        skip();
-    }
     char address[64];
     http_server_address(server, address, sizeof address);
-    int fd = connect_to(address);
+    int fd = warm_server_connect(address);
     for (int i = 0; i < 20; i++)
         exchange_some(worker, fd);
     uint64_t before = allocations;

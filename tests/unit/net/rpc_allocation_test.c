@@ -6,45 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <arpa/inet.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/rpc_server.h"
 #include "runtime/worker.h"
+#include "tests/unit/net/warm_server.h"
 
 enum { CALLS = 100 };
 #define CALL "\x94\x00\x07\xa4ping\x91\x80"
 enum { ANSWER_BYTES = 5 }; /* [1, 7, nil, nil] */
-
-static uint64_t allocations;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *memory, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *memory, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    allocations++;
-    return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    allocations++;
-    return __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *memory, size_t size)
-{
-    allocations++;
-    return __real_realloc(memory, size);
-}
 
 static struct rpc_server *server;
 static struct rpc_call_id late;
@@ -76,18 +48,6 @@ static void on_stop(struct worker *worker, void *user)
     rpc_server_destroy(server);
 }
 
-static int connect_to(const char *address)
-{
-    unsigned port = 0;
-    assert_int_equal(sscanf(address, "127.0.0.1:%u", &port), 1);
-    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&place, sizeof place), 0);
-    return fd;
-}
-
 /* So many calls in pieces of `piece` bytes, and all their answers. */
 static void exchange_some(struct worker *worker, int fd, size_t piece)
 {
@@ -112,19 +72,11 @@ static void exchange_some(struct worker *worker, int fd, size_t piece)
 static void a_warm_server_allocates_nothing(void **state)
 {
     (void)state;
-    struct runtime_options options = {.worker_count = 1, .on_start = on_start, .on_stop = on_stop};
-    struct runtime *runtime;
-    struct error error = {0};
-    assert_int_equal(runtime_create(&options, &runtime, &error), OK);
+    struct runtime *runtime = warm_server_start(on_start, on_stop);
     struct worker *worker = runtime_worker(runtime, 0);
-    if (worker_start(worker, &error) == ERR_RING_UNAVAILABLE) {
-        print_message("skipped: %s\n", error.text);
-        runtime_destroy(runtime);
-        skip();
-    }
     char address[64];
     rpc_server_address(server, address, sizeof address);
-    int fd = connect_to(address);
+    int fd = warm_server_connect(address);
     for (int i = 0; i < 300; i++) /* until each of its few buffers has been as large as any needs to be */
         exchange_some(worker, fd, 1 + (size_t)(i % 100) * 13);
     uint64_t before = allocations;
