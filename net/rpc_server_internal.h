@@ -35,6 +35,7 @@ struct rpc_connection {
     uint64_t waiting_since_ns;      /* for the rest of that frame, or for the first one */
     uint64_t told_ns;               /* when streams were last told something */
 };
+_Static_assert(sizeof(struct rpc_connection) <= 832, "an idle connection costs this and a socket, nothing else");
 
 struct rpc_metrics {
     struct metric requests, notifications, refusals[RPC_REASON_COUNT], slow_readers, calls, streams;
