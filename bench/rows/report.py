@@ -57,7 +57,7 @@ def more(row):
 
 def table(rows):
     cells = [["row", "tier", "flushes", "unit", "ours", "peers"]] + [
-        [row["bench"], row["tier"], row["flushes"].split(",")[0] if len(row["flushes"]) < 14 else row["flushes"][:24], row["unit"], ours(row), peers(row)]
+        [row["bench"], row["tier"], row["flushes"].split(" (")[0].split(":")[0], row["unit"], ours(row), peers(row)]
         for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(5)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)) + "  " + line[5] for line in cells]
