@@ -108,8 +108,11 @@ uint32_t schedule_choose(uint32_t count)
 {
     if (count == 1 || current == NOBODY)
         return 0;
-    if (node_next < node_count)
+    if (node_next < node_count) {
+        if (!nodes[node_next].is_value || nodes[node_next].count != count)
+            schedule_fail("the program is not the same in each run: a value of %u", count);
         return nodes[node_next++].chosen;
+    }
     uint8_t chosen = choose_new_value(count);
     struct node *node = add_node(true);
     node->count = (uint8_t)count;
@@ -265,6 +268,8 @@ static uint32_t decide(void)
         node->sleep = sleep;
         node->backtrack = (uint8_t)(1u << chosen);
     } else {
+        if (node->is_value || node->enabled != enabled)
+            schedule_fail("the program is not the same in each run: threads %#x can go on", enabled);
         node_next++;
     }
     node->op = fibers[node->chosen].op;
