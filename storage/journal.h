@@ -167,13 +167,13 @@ struct journal_save {
     void *context;
 };
 
-/* Overwrites the bytes of all records of a key, its snapshot and its summary, durably; the key is then unknown and may start
- * again at version 1. ERR_BUSY: unknown already, but a long reader keeps old pages alive, or a full disk takes no new ones:
+/* Overwrites the bytes of all records of a key, its snapshot and its summary, durably. Appends submitted after it find the key
+ * unknown and begin again at version 1; those of others are served while it goes on. ERR_BUSY: unknown already, but a long reader keeps old pages alive, or a full disk takes no new ones:
  * erase once more. OK also for a key that does not exist; else as an append's. */
 struct journal_erase {
     struct msg msg;
     struct slice key;
-    struct journal_head *head; /* lent; zeroed by the answer; may be NULL */
+    struct journal_head *head; /* lent; zeroed once the key is unknown, before the answer; may be NULL */
     enum err result;
     void *context;
 };

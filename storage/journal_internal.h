@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* journal_internal: what journal.c (life, submission), journal_writer.c (groups, sweeps, erasure) and journal_reader.c (loads,
+/* journal_internal: what journal.c (life, submission), journal_writer.c (groups, sweeps), journal_erasure.c and journal_reader.c (loads,
  * pages, listings) share.
  *
  * Two threads and two lanes. Locks: the one of heads.h, and what the engine has inside; nothing else is shared but counters.
@@ -117,6 +117,28 @@ void writer_finish(struct journal *journal);
 /* Answers all that is queued with `result`; closes the lane. */
 void writer_refuse_all(struct journal *journal, enum err result);
 void writer_deinit(struct journal *journal);
+
+/* Of the writer's, for journal_erasure.c. */
+uint64_t writer_last_offset(const struct journal *journal);
+MUST_USE enum err writer_commit(struct journal *journal);
+/* After a transaction that did not happen: rolls back, and J4. Returns: what its requests are told. */
+enum err writer_give_up(struct journal *journal, const char *doing, enum err err);
+/* Within a transaction: the entry of a key, from its row in the table when it has none.
+ * Returns: OK with NULL entry and *ret_refusal set when the row is damaged; else as the backend. */
+MUST_USE enum err writer_enter_head(struct journal *journal, struct slice key, struct head_entry **ret_entry,
+                                    enum err *ret_refusal);
+
+/* ---- journal_erasure.c: Thread: writer, or start-up --------------------------------------------------------------------- */
+/* The request at the head of the queue: its key is unknown once this returns, and it waits; or it is answered, refused. */
+void erasure_begin(struct journal *journal);
+/* The next step of an erasure that has begun, a transaction. Returns: whether it did something. */
+bool erasure_step(struct journal *journal);
+/* Answers those that wait; `key` empty: all. */
+void erasure_answer(struct journal *journal, struct slice key, enum err result);
+/* Finds out whether a crash has left any. */
+MUST_USE enum err erasure_recover(struct journal *journal);
+/* Whether a record of the tail counts for nothing since its key is being erased. */
+MUST_USE enum err erasure_covers(struct journal *journal, const struct record *record, bool *ret_is_erased);
 
 /* ---- journal_reader.c: Thread: reader ----------------------------------------------------------------------------------- */
 void reader_init(struct journal *journal);

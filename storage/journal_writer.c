@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* journal_writer: groups of appends and snapshots, sweeps of the heads, erasure, recovery. The only code that writes.
+/* journal_writer: groups of appends and snapshots, sweeps of the heads, recovery. With journal_erasure.c the only code that
+ * writes.
  *
  * A step takes all that has come and commits it as one transaction: while the disk flushes, the next group gathers, so that the
  * group is as large as the load makes it and nobody waits for a timer. Each request is judged on its own before it enters the
@@ -28,20 +29,19 @@ enum {
     TAIL_BYTES_DUE = 256 << 20,
     HEADS_DIRTY_DUE = 1 << 17,
     SWEEP_HEADS_MIN = 64,    /* heads a transaction while a sweep is under way: costs 0.1 ms beside a flush of some 0.3 */
-    ERASE_RECORDS_MAX = 256, /* a step of an erasure: groups wait for one, a few milliseconds */
     SWEEP_HEADS_IDLE = 1024, /* when nobody waits for it */
 };
 
 #define COUNTER(journal, name) (&(journal)->counters.name)
 
-static uint64_t last_offset(const struct journal *journal)
+uint64_t writer_last_offset(const struct journal *journal)
 {
     return atomic_load_relaxed(COUNTER(journal, last_offset));
 }
 
 static uint64_t tail_records(const struct journal *journal)
 {
-    return last_offset(journal) - atomic_load_relaxed(COUNTER(journal, heads_offset));
+    return writer_last_offset(journal) - atomic_load_relaxed(COUNTER(journal, heads_offset));
 }
 
 /* J4. Nothing is written after it; what waits and what comes is refused by journal_write_step. */
@@ -58,8 +58,7 @@ static void fail(struct journal *journal, const char *doing, enum err err)
         journal->on_failed(journal->on_failed_context, &error);
 }
 
-/* After a transaction that did not happen. Returns: what its requests are told. */
-static enum err give_up(struct journal *journal, const char *doing, enum err err)
+enum err writer_give_up(struct journal *journal, const char *doing, enum err err)
 {
     if (err == ERR_STORAGE_FAILED || err == ERR_STORAGE_CORRUPT) {
         fail(journal, doing, err);
@@ -78,7 +77,7 @@ static enum err give_up(struct journal *journal, const char *doing, enum err err
     return err;
 }
 
-static enum err commit(struct journal *journal)
+enum err writer_commit(struct journal *journal)
 {
     uint64_t begin_ns = clock_mono_ns();
     enum err err = journal->type->commit(journal->backend);
@@ -116,9 +115,7 @@ static enum err rebuild_head(struct journal *journal, struct slice key, struct r
     return OK;
 }
 
-/* Within a transaction: the entry of a key, from its row in the table when it has none.
- * Returns: OK with NULL entry and *ret_refusal set when the row is damaged; else as the backend. */
-static enum err enter_head(struct journal *journal, struct slice key, struct head_entry **ret_entry,
+enum err writer_enter_head(struct journal *journal, struct slice key, struct head_entry **ret_entry,
                            enum err *ret_refusal)
 {
     *ret_refusal = OK;
@@ -162,7 +159,7 @@ static void begin_sweep_when_due(struct journal *journal)
     }
     if (heads_sweep_is_active(journal->heads) || !sweep_is_due(journal))
         return;
-    if (heads_sweep_start(journal->heads, last_offset(journal)) != OK)
+    if (heads_sweep_start(journal->heads, writer_last_offset(journal)) != OK)
         LOG(LOG_WARN, "journal_sweep_postponed", LOG_ERR(ERR_NO_MEMORY));
     else
         journal->writer.tail_bytes = 0;
@@ -238,9 +235,9 @@ static bool sweep_alone(struct journal *journal)
     if (err == OK)
         err = sweep_write(journal, SWEEP_HEADS_IDLE, &count);
     if (err == OK)
-        err = commit(journal);
+        err = writer_commit(journal);
     if (err != OK) {
-        refuse_lists(journal, give_up(journal, "write the heads", err));
+        refuse_lists(journal, writer_give_up(journal, "write the heads", err));
         return false;
     }
     sweep_written(journal, count);
@@ -310,7 +307,7 @@ static enum err apply_append(struct journal *journal, struct group_item *item, u
 {
     struct journal_append *append = container_of(item->msg, struct journal_append, msg);
     struct journal_head *head = append->head;
-    enum err err = enter_head(journal, append->key, &item->entry, ret_refusal);
+    enum err err = writer_enter_head(journal, append->key, &item->entry, ret_refusal);
     if (err != OK || *ret_refusal != OK)
         return err;
     /* The lent head is the owner's belief. Two owners may hold one each; the journal's own view lets one win (G5). The offset
@@ -348,7 +345,7 @@ static enum err apply_append(struct journal *journal, struct group_item *item, u
 static enum err apply_save(struct journal *journal, struct group_item *item, enum err *ret_refusal)
 {
     struct journal_save *save = container_of(item->msg, struct journal_save, msg);
-    enum err err = enter_head(journal, save->key, &item->entry, ret_refusal);
+    enum err err = writer_enter_head(journal, save->key, &item->entry, ret_refusal);
     if (err != OK || *ret_refusal != OK)
         return err;
     uint64_t offset, version;
@@ -377,7 +374,7 @@ static uint32_t gather(struct journal *journal)
         counter_add(COUNTER(journal, queued), (uint32_t)-1);
         if (kind == MSG_JOURNAL_LIST) {
             msg_list_append(&writer->lists, msg);
-            writer->lists_floor = last_offset(journal);
+            writer->lists_floor = writer_last_offset(journal);
             continue;
         }
         bytes += kind == MSG_JOURNAL_APPEND ? container_of(msg, struct journal_append, msg)->data.size
@@ -431,7 +428,7 @@ static enum err apply_group(struct journal *journal, uint32_t count, uint32_t *r
             has_begun = err == OK;
         }
         if (refusal == OK && err == OK)
-            err = is_append ? apply_append(journal, item, last_offset(journal) + appended + 1, &refusal)
+            err = is_append ? apply_append(journal, item, writer_last_offset(journal) + appended + 1, &refusal)
                             : apply_save(journal, item, &refusal);
         item->is_refused = refusal != OK;
         item->is_applied = err == OK && !item->is_refused;
@@ -509,7 +506,7 @@ static void commit_group(struct journal *journal)
     if (has_sweep)
         err = sweep_write(journal, sweep_share(journal, appended), &swept);
     if (err == OK && applied > 0)
-        err = commit(journal);
+        err = writer_commit(journal);
     if (err != OK) {
         bool is_lie = PLANTED(ACK_BEFORE_FLUSH) || (PLANTED(FULL_TAKEN_FOR_SUCCESS) && err == ERR_STORAGE_FULL);
         SOMETIMES(GROUP_REFUSED, err == ERR_STORAGE_FULL);
@@ -517,7 +514,7 @@ static void commit_group(struct journal *journal)
             publish_heads(journal, count);
         else if (!is_lie)
             undo_heads(journal, count);
-        err = give_up(journal, "commit a group", err);
+        err = writer_give_up(journal, "commit a group", err);
         answer_group(journal, count, is_lie ? OK : err);
         return;
     }
@@ -525,7 +522,7 @@ static void commit_group(struct journal *journal)
         if (has_sweep)
             sweep_written(journal, swept);
         publish_heads(journal, count);
-        atomic_store_relaxed(COUNTER(journal, last_offset), last_offset(journal) + appended);
+        atomic_store_relaxed(COUNTER(journal, last_offset), writer_last_offset(journal) + appended);
         counter_add(COUNTER(journal, appends), appended);
         counter_add(COUNTER(journal, groups), 1);
         atomic_store_relaxed(COUNTER(journal, group_last), applied);
@@ -533,168 +530,6 @@ static void commit_group(struct journal *journal)
     }
     release_lists(journal);
     answer_group(journal, count, OK);
-}
-
-/* ---- erasure ---------------------------------------------------------------------------------------------------------- */
-
-/* An erasure begins with one transaction: the key is unknown from then on, and a row says what is left to be done. Then come
- * steps of some hundred records, between which groups are served, and at the end the answer. A row that a crash or a refused
- * step leaves is gone on with at the next start, the next erasure, or once a full disk has room again. */
-
-/* Within a transaction. */
-static enum err begin_rows(struct journal *journal, struct slice key)
-{
-    struct backend_erasure erasure = {.key = key, .upto = last_offset(journal), .next = BACKEND_ERASURE_SCAN}, earlier;
-    struct head_entry *entry;
-    enum err refusal, err = enter_head(journal, key, &entry, &refusal);
-    if (err != OK)
-        return err;
-    /* With a damaged head, or records of an earlier life that are still there, no chain leads to all of them. */
-    err = journal->type->find_erasure(journal->backend, key, &earlier);
-    if (err == ERR_NOT_FOUND) {
-        err = OK;
-        if (refusal == OK)
-            erasure.next = entry->offset;
-    }
-    if (err == OK)
-        err = journal->type->put_erasure(journal->backend, &erasure);
-    if (err == OK)
-        err = journal->type->erase_head(journal->backend, key);
-    /* The last record may be among them: its offset must not be given out again, cursors of the bus have passed it. */
-    return err == OK ? journal->type->put_mark(journal->backend, BACKEND_MARK_OFFSET, last_offset(journal)) : err;
-}
-
-static enum err begin_erasure(struct journal *journal, struct slice key)
-{
-    if (key.size == 0 || key.size > JOURNAL_KEY_BYTES_MAX)
-        return ERR_INVALID;
-    journal->writer.group++;
-    enum err err = journal->type->begin(journal->backend);
-    if (err == OK)
-        err = begin_rows(journal, key);
-    if (err == OK)
-        err = commit(journal);
-    if (err != OK)
-        return give_up(journal, "erase", err);
-    struct head_entry *entry = heads_find(journal->heads, key);
-    if (entry) {
-        heads_lock(journal->heads);
-        heads_publish(journal->heads, entry, 0, 0, 0, NULL);
-        heads_unlock(journal->heads);
-    }
-    return OK;
-}
-
-static void commit_erasure(struct journal *journal)
-{
-    struct writer *writer = &journal->writer;
-    struct msg *msg = msg_list_pop(&writer->queue);
-    counter_add(COUNTER(journal, queued), (uint32_t)-1);
-    struct journal_erase *erase = container_of(msg, struct journal_erase, msg);
-    erase->result = begin_erasure(journal, erase->key);
-    if (erase->result != OK) {
-        answers_push(&writer->answers, msg);
-        return;
-    }
-    if (erase->head) /* now: its owner may begin the key's next life before the answer */
-        *erase->head = (struct journal_head){0};
-    msg_list_append(&writer->erasures, msg);
-    writer->has_erasures = true;
-}
-
-/* Within a transaction: the next records of the chain. Returns: ERR_NOT_FOUND when it is damaged. */
-static enum err erase_chain(struct journal *journal, struct backend_erasure *erasure)
-{
-    for (uint32_t i = 0; i < ERASE_RECORDS_MAX && erasure->next != 0; i++) {
-        struct record record;
-        struct journal_head before;
-        enum err err = journal->type->find_record(journal->backend, erasure->next, &record);
-        if (err != OK)
-            return err;
-        if (record.crc != record_crc(&record) || !slice_is_equal(record.key, erasure->key) ||
-            !chain_decode(record.back, record.number, record.offset, record.first_version, &before))
-            return ERR_NOT_FOUND;
-        if ((err = journal->type->erase_record(journal->backend, record.offset)) != OK)
-            return err;
-        erasure->next = before.offset;
-    }
-    return OK;
-}
-
-/* Within a transaction. erasure->next is 0 when it was the last. */
-static enum err erase_rows(struct journal *journal, struct backend_erasure *erasure)
-{
-    enum err err = erasure->next == BACKEND_ERASURE_SCAN ? ERR_NOT_FOUND : erase_chain(journal, erasure);
-    if (err == ERR_NOT_FOUND) { /* no way from record to record: look at each there is */
-        erasure->next = 0;
-        err = journal->type->erase_records_of(journal->backend, erasure->key, erasure->upto);
-    }
-    if (err != OK)
-        return err;
-    return erasure->next == 0 ? journal->type->drop_erasure(journal->backend, erasure->key)
-                              : journal->type->put_erasure(journal->backend, erasure);
-}
-
-/* `key` empty: all that wait. */
-static void answer_erasures(struct journal *journal, struct slice key, enum err result)
-{
-    struct msg_list waiting = journal->writer.erasures;
-    journal->writer.erasures = (struct msg_list){0};
-    for (struct msg *msg; (msg = msg_list_pop(&waiting));) {
-        if (key.size > 0 && !slice_is_equal(container_of(msg, struct journal_erase, msg)->key, key)) {
-            msg_list_append(&journal->writer.erasures, msg);
-            continue;
-        }
-        request_set_result(msg, result);
-        answers_push(&journal->writer.answers, msg);
-    }
-}
-
-/* Within a transaction: the next step of the first erasure there is; its key is copied to `ret_key`. */
-static enum err erase_some(struct journal *journal, char *ret_key, struct backend_erasure *ret_erasure)
-{
-    enum err err = journal->type->first_erasure(journal->backend, ret_erasure);
-    if (err != OK)
-        return err;
-    if (ret_erasure->key.size > JOURNAL_KEY_BYTES_MAX)
-        return ERR_STORAGE_CORRUPT;
-    memcpy(ret_key, ret_erasure->key.data, ret_erasure->key.size);
-    ret_erasure->key.data = ret_key;
-    return erase_rows(journal, ret_erasure);
-}
-
-/* Returns: whether it did something. */
-static bool erase_step(struct journal *journal)
-{
-    struct writer *writer = &journal->writer;
-    char key[JOURNAL_KEY_BYTES_MAX];
-    struct backend_erasure erasure;
-    if (!writer->has_erasures)
-        return false;
-    enum err err = journal->type->begin(journal->backend);
-    if (err == OK)
-        err = erase_some(journal, key, &erasure);
-    if (err == ERR_NOT_FOUND) {
-        journal->type->rollback(journal->backend);
-        writer->has_erasures = false;
-        return true;
-    }
-    if (err == OK)
-        err = commit(journal);
-    if (err == OK && erasure.next != 0)
-        return true;
-    if (err == OK) {
-        err = journal->type->scrub(journal->backend);
-        if (err == OK || err == ERR_STORAGE_BUSY) {
-            answer_erasures(journal, erasure.key, err == OK ? OK : ERR_BUSY);
-            return true;
-        }
-    }
-    /* Their keys are gone all the same, their bytes are not. */
-    err = give_up(journal, "erase", err);
-    writer->has_erasures = false;
-    answer_erasures(journal, (struct slice){0}, err == ERR_STORAGE_FAILED ? err : ERR_BUSY);
-    return true;
 }
 
 /* ---- the step --------------------------------------------------------------------------------------------------------- */
@@ -705,10 +540,7 @@ static void refuse_queue(struct journal *journal, enum err result)
         request_set_result(msg, result);
         answers_push(&journal->writer.answers, msg);
     }
-    for (struct msg *msg; (msg = msg_list_pop(&journal->writer.erasures));) {
-        request_set_result(msg, result);
-        answers_push(&journal->writer.answers, msg);
-    }
+    erasure_answer(journal, (struct slice){0}, result);
     atomic_store_relaxed(COUNTER(journal, queued), 0);
     refuse_lists(journal, result);
 }
@@ -719,7 +551,7 @@ static bool maintain(struct journal *journal, bool is_idle)
     bool did = false;
     enum err err = journal->type->maintain(journal->backend, is_idle, &did);
     if (err != OK)
-        (void)give_up(journal, "write back the log", err);
+        (void)writer_give_up(journal, "write back the log", err);
     return did && err == OK;
 }
 
@@ -734,16 +566,16 @@ bool journal_write_step(struct journal *journal)
     else if (is_failed)
         refuse_queue(journal, ERR_STORAGE_FAILED);
     else if (!writer->queue.first)
-        did = serve_lists(journal) || erase_step(journal) || maintain(journal, true);
+        did = serve_lists(journal) || erasure_step(journal) || maintain(journal, true);
     else if (writer->queue.first->kind == MSG_JOURNAL_ERASE)
-        commit_erasure(journal);
+        erasure_begin(journal);
     else
         commit_group(journal);
     answers_send(journal, &writer->answers);
     /* After the answers have left. */
     if (did && !atomic_load_relaxed(&journal->is_failed)) {
         if (writer->queue.first)
-            (void)erase_step(journal);
+            (void)erasure_step(journal);
         (void)maintain(journal, false);
     }
     return did;
@@ -774,12 +606,10 @@ static enum err recover_record(struct journal *journal, const struct record *rec
         LOG(LOG_ERROR, "record_corrupt", LOG_UINT("offset", record->offset));
         return OK;
     }
-    if (journal->writer.has_erasures) {
-        struct backend_erasure erasure;
-        enum err err = journal->type->find_erasure(journal->backend, record->key, &erasure);
-        if (err != ERR_NOT_FOUND && (err != OK || record->offset <= erasure.upto))
-            return err;
-    }
+    bool is_erased = false;
+    enum err err = erasure_covers(journal, record, &is_erased);
+    if (err != OK || is_erased)
+        return err;
     /* A damaged summary is told when the record is read whole; that the record exists counts here. */
     (void)summary_decode(record->summary, &summary);
     struct head_entry *entry = heads_find(journal->heads, record->key);
@@ -815,21 +645,19 @@ static enum err recover_tail(struct journal *journal, uint64_t *ret_record_count
 enum err writer_recover(struct journal *journal, struct error *error)
 {
     uint64_t begin_ns = clock_mono_ns(), record_count = 0;
-    struct backend_erasure erasure;
-    enum err err = journal->type->first_erasure(journal->backend, &erasure);
-    journal->writer.has_erasures = err == OK;
-    if (err == OK || err == ERR_NOT_FOUND)
+    enum err err = erasure_recover(journal);
+    if (err == OK)
         err = journal->type->read_begin(journal->backend);
     if (err == OK) {
         err = recover_tail(journal, &record_count);
         journal->type->read_end(journal->backend);
     }
-    journal->type->rollback(journal->backend); /* ends what first_erasure looked at */
+    journal->type->rollback(journal->backend); /* ends what was looked at for erasures */
     if (err != OK)
         return error_set(error, err == ERR_STORAGE_FAILED ? ERR_SYSTEM : err, "scan the tail of the journal: %s",
                          err_text(err));
-    LOG(LOG_INFO, "journal_open", LOG_UINT("last_offset", last_offset(journal)), LOG_UINT("tail_records", record_count),
-        LOG_UINT("scan_us", (clock_mono_ns() - begin_ns) / 1000));
+    LOG(LOG_INFO, "journal_open", LOG_UINT("last_offset", writer_last_offset(journal)),
+        LOG_UINT("tail_records", record_count), LOG_UINT("scan_us", (clock_mono_ns() - begin_ns) / 1000));
     return OK;
 }
 
@@ -846,7 +674,7 @@ static void write_all_heads(struct journal *journal)
     struct heads *heads = journal->heads;
     bool got_on = !atomic_load_relaxed(&journal->is_failed);
     while (got_on && (heads_sweep_is_active(heads) || heads_dirty_count(heads) > 0)) {
-        if (!heads_sweep_is_active(heads) && heads_sweep_start(heads, last_offset(journal)) != OK)
+        if (!heads_sweep_is_active(heads) && heads_sweep_start(heads, writer_last_offset(journal)) != OK)
             return;
         got_on = sweep_alone(journal);
     }

@@ -140,6 +140,37 @@ static void summaries_come_back(void **state)
     assert_memory_equal(&back, &summary, sizeof back);
 }
 
+static void heads_come_back(void **state)
+{
+    (void)state;
+    struct record_head head = {.key = SLICE_LITERAL("k"),
+                               .offset = 300,
+                               .version = UINT64_C(1) << 40,
+                               .record_count = 7,
+                               .summary = {.status = 3, .is_open = true, .messages = 9, .owner = "bot"}};
+    head.crc = record_head_crc(&head);
+    uint8_t bytes[RECORD_HEAD_BYTES_MAX];
+    size_t size = record_head_encode(&head, bytes);
+    struct record_head back = record_head_decode(head.key, slice_of((const char *)bytes, size));
+    assert_int_equal(back.crc, record_head_crc(&back));
+    assert_int_equal(back.crc, head.crc);
+    assert_int_equal(back.offset, head.offset);
+    assert_int_equal(back.version, head.version);
+    assert_int_equal(back.record_count, head.record_count);
+    assert_memory_equal(&back.summary, &head.summary, sizeof head.summary);
+    /* Cut or changed anywhere, its checksum does not hold. */
+    for (size_t cut = 0; cut < size; cut++) {
+        back = record_head_decode(head.key, slice_of((const char *)bytes, cut));
+        assert_int_not_equal(back.crc, record_head_crc(&back));
+    }
+    for (size_t bit = 0; bit < 8 * size; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        back = record_head_decode(head.key, slice_of((const char *)bytes, size));
+        assert_int_not_equal(back.crc, record_head_crc(&back));
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+}
+
 static void foreign_summaries_are_refused(void **state)
 {
     (void)state;
@@ -162,6 +193,7 @@ int main(void)
         cmocka_unit_test(bytes_cannot_move_between_columns),
         cmocka_unit_test(heads_and_snapshots_have_theirs),
         cmocka_unit_test(summaries_come_back),
+        cmocka_unit_test(heads_come_back),
         cmocka_unit_test(foreign_summaries_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
