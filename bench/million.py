@@ -74,7 +74,7 @@ class Server:
         deadline = time.monotonic() + seconds_max
         while self.metric("ciranda_conversations_awake") > 0 and time.monotonic() < deadline:
             time.sleep(0.2)
-        time.sleep(3)
+        time.sleep(12)
 
     def end(self, number):
         self.process.send_signal(number)
