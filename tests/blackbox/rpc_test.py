@@ -219,6 +219,8 @@ class Params(RpcCase):
         "d4 conversation no id": b"\x82" + pair(b"conversation_id", b"\xa3d d") + pair(b"text", b"\xa1x"),
         "d4 text no utf-8": b"\x82" + pair(b"conversation_id", b"\xa1d") + pair(b"text", b"\xa2\xc0\xaf"),
         "d4 text with nul": b"\x82" + pair(b"conversation_id", b"\xa1d") + pair(b"text", b"\xa1\x00"),
+        "d4 long text with nul": b"\x82" + pair(b"conversation_id", b"\xa1d") + pair(b"text", b"\xb8" + b"x" * 18 + b"\x00" + b"x" * 5),
+        "d4 long text no utf-8": b"\x82" + pair(b"conversation_id", b"\xa1d") + pair(b"text", b"\xb8" + b"x" * 18 + b"\xff" + b"x" * 5),
         "d4 metadata of numbers": b"\x83" + SAID + pair(b"metadata", b"\x81\xa1a\x01"),
         "d4 metadata twice": b"\x83" + SAID + pair(b"metadata", b"\x82\xa1a\xa11\xa1a\xa12"),
         "d4 metadata no map": b"\x83" + SAID + pair(b"metadata", b"\x90"),
@@ -258,6 +260,8 @@ class Params(RpcCase):
                 self.assertEqual(rpc.receive()[2]["code"], "bad_request")
         self.assert_untouched()
         self.assertIsNone(rpc.call("ping")[0])
+        mixed = "sixteen plain ones, \x01é\x7f€ und dann 𝄞 and more plain ones"
+        self.assertEqual(rpc.say("mixed", mixed)["reply"]["text"], mixed)
 
     def test_several_mistakes_are_told_at_once(self):
         self.start()
