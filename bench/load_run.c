@@ -24,8 +24,8 @@ struct talk {
     uint32_t index;          /* in the whole run, over all threads */
     uint32_t round;          /* a talk that has said all begins again as another conversation */
     uint32_t dialogue;
-    uint32_t said, answered, in_flight; /* messages of this round */
-    bool is_waiting;                    /* due, but waits for its reply */
+    uint32_t said, answered, accepted, in_flight; /* messages of this round; accepted: not refused */
+    bool is_waiting;                              /* due, but waits for its reply */
     bool has_gap;
 };
 
@@ -212,7 +212,7 @@ static bool has_said_all(const struct load_run *run, const struct talk *talk)
 static void begin_round(struct load_run *run, struct talk *talk)
 {
     talk->round++;
-    talk->said = talk->answered = 0;
+    talk->said = talk->answered = talk->accepted = 0;
     talk->version = 0;
     talk->has_gap = false;
     if (run->options->dialogues)
@@ -357,6 +357,7 @@ static void check_answer(struct load_run *run, const struct request *request, co
             load_problem(result, &result->refused, "status %d: %.*s", status, shown, answer->body.data);
         return;
     }
+    talk->accepted++;
     if (run->options->path)
         return;
     const char *wrong = check_reply(run, request, answer);
@@ -574,7 +575,7 @@ struct load_talker load_run_talker(const struct load_run *run, uint32_t index)
     const struct talk *talk = &run->talks[index];
     struct load_talker talker = {.conversation = conversation_of(run, talk), .speaker = speaker_of(run, talk)};
     talker.id[conversation_id(run, talk, talk->round, talker.id).size] = '\0';
-    talker.said = talk->answered;
+    talker.said = talk->accepted;
     talker.has_gap = talk->has_gap || talk->in_flight > 0;
     return talker;
 }

@@ -133,6 +133,8 @@ static void count_page(struct reading *reading, struct tally *tally, const struc
     struct json_problem problem;
     struct json_iterator iterator = {0};
     tally->has_more = false;
+    if (reading->status == 404 && conversation->has_gap && conversation->said == 0)
+        return; /* all that was said in it was refused */
     if (reading->status != 200 || json_validate(buffer_slice(&reading->body), &root, &problem) != OK ||
         !json_find(root, "events", &events)) {
         snprintf(tally->wrong, sizeof tally->wrong, "events cannot be read: status %d", reading->status);
