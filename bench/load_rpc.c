@@ -221,13 +221,17 @@ static void take_result(struct unpack *unpack, struct load_answer *answer)
     answer->status = is_open ? 202 : 200;
 }
 
-/* An error's code as the status of the HTTP answer that means the same. */
+/* An error's code as the status of the HTTP answer that means the same (docs/RPC.md); 400 for those that are the client's fault. */
 static int status_of(struct slice code)
 {
     static const struct {
         const char *code;
         int status;
-    } codes[] = {{"limited", 429}, {"overloaded", 503}, {"draining", 503}, {"storage_full", 503}, {"unavailable", 503}};
+    } codes[] = {
+        {"limited", 429},           {"queue_full", 429},     {"overloaded", 503}, {"draining", 503},
+        {"agent_unavailable", 503}, {"storage_failed", 503}, {"crashed", 503},    {"storage_full", 507},
+        {"corrupt", 503},           {"internal", 500},
+    };
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
         if (slice_has_text(code, codes[i].code))
             return codes[i].status;

@@ -60,8 +60,8 @@ struct load_result {
 struct load_talker {
     uint32_t conversation, speaker; /* the speaker'th of that conversation of the run */
     char id[LOAD_NAME_BYTES + 24];  /* of the conversation */
-    uint32_t said;                  /* messages 1 to `said`, each with the id "<speaker>-<number>", were answered */
-    bool has_gap;                   /* some were refused, or their fate is unknown */
+    uint32_t said; /* messages that were accepted, each with the id "<speaker>-<number>"; without a gap those from 1 on */
+    bool has_gap;  /* some were refused, or their fate is unknown */
 };
 
 struct load_run;
