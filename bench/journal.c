@@ -5,8 +5,9 @@
  *
  * Records of 300 bytes, each to a random key of 100,000 that all have records already. The journal does all that it does in a
  * server: its own two threads, flushed commits, checksums, chains, sweeps of the heads, checkpoints. Before the first round
- * comes a whole tail of records (journal_options.tail_records_max), so that sweeps are in their steady state; heads written
- * and flushes are told with each row. An actor keeps two groups in flight, one being committed and one gathering, as load does;
+ * comes a whole tail of records (journal_options.tail_records_max), so that sweeps are in their steady state; they come in
+ * bursts, half a million records apart, so that a row of small groups or few seconds may have none: heads written and flushes
+ * are told with each. An actor keeps two groups in flight, one being committed and one gathering, as load does;
  * group_count_max bounds the group. The raw loop overwrites a file that has its size already, which is the least that a disk
  * can be asked for. Rounds of both take turns; a rate is the median over the rounds, a ratio the median of each round's.
  *
@@ -289,7 +290,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
                                 .groups = {1, 8, 64, 1000},
                                 .group_count = 4,
                                 .rounds = 3,
-                                .seconds = 2};
+                                .seconds = 4};
     for (int name; (name = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (name) {
         case 'd': options->directory = optarg; break;
