@@ -17,12 +17,13 @@
 #include "runtime/assert.h"
 #include "runtime/buffer.h"
 #include "storage/backend.h"
+#include "storage/gap_eraser.h"
 #include "storage/segment.h"
 
 enum {
     FORMAT = 2,                  /* PRAGMA user_version */
     APPLICATION_ID = 0x43697244, /* "CirD" */
-    PAGE_BYTES = 4096,
+    PAGE_BYTES = GAP_ERASER_PAGE_BYTES,
     /* A checkpoint is due at this many pages of WAL, and when there is time at the smaller number: the first bounds the
      * pause (some 15 ms on the machine of docs/STORAGE.md), the second keeps the pause away from busy times. */
     WAL_FRAMES_DUE = (8 << 20) / PAGE_BYTES,
@@ -98,6 +99,7 @@ _Static_assert(sizeof statement_texts / sizeof statement_texts[0] == STATEMENT_C
 
 struct backend {
     sqlite3 *writer, *reader;
+    struct gap_eraser gaps; /* of the writer's file */
     sqlite3_stmt *statements[STATEMENT_COUNT];
     struct buffer segment;   /* records of the transaction that are not in the table yet */
     uint64_t segment_offset; /* of its first */
@@ -265,6 +267,19 @@ static enum err create_schema(sqlite3 *db, struct error *error)
     return execute(db, sql, error);
 }
 
+/* gap_eraser G1. SQLite sets no bound below the pages there are. */
+static enum err bound_pages(sqlite3 *db, struct error *error)
+{
+    char sql[64];
+    sqlite3_int64 pages_max;
+    snprintf(sql, sizeof sql, "PRAGMA max_page_count=%d", GAP_ERASER_PAGES_MAX);
+    enum err err = pragma_number(db, sql, &pages_max, error);
+    if (err == OK && pages_max > GAP_ERASER_PAGES_MAX)
+        return error_set(error, ERR_STORAGE_FORMAT, "journal.db has %lld pages, this build takes %d",
+                         (long long)pages_max, GAP_ERASER_PAGES_MAX);
+    return err;
+}
+
 /* Called by SQLite after each commit. */
 static int on_commit(void *context, sqlite3 *db, const char *name, int frame_count)
 {
@@ -285,6 +300,8 @@ static enum err open_writer(struct backend *backend, const char *path, const cha
         return open_error(backend->writer, rc, path, error);
     sqlite3 *db = backend->writer;
     sqlite3_busy_timeout(db, BUSY_MS_MAX);
+    if ((rc = gap_eraser_attach(&backend->gaps, db)) != SQLITE_OK)
+        return open_error(db, rc, path, error);
     enum err err = check_format(db, error);
     if (err != OK)
         return err;
@@ -297,7 +314,8 @@ static enum err open_writer(struct backend *backend, const char *path, const cha
              "PRAGMA secure_delete=ON; PRAGMA mmap_size=0; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
              "PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF; PRAGMA journal_size_limit=%d;",
              PAGE_BYTES, 4 * WAL_FRAMES_DUE * PAGE_BYTES);
-    if ((err = execute(db, pragmas, error)) != OK || (err = create_schema(db, error)) != OK)
+    if ((err = execute(db, pragmas, error)) != OK || (err = bound_pages(db, error)) != OK ||
+        (err = create_schema(db, error)) != OK)
         return err;
     (void)sqlite3_wal_hook(db, on_commit, backend);
     /* What the WAL holds goes into the file before anything is built upon it. A predecessor may have stopped at a failed
@@ -712,6 +730,8 @@ static enum err sqlite_maintain(struct backend *backend, bool is_idle, bool *ret
 
 static enum err sqlite_scrub(struct backend *backend)
 {
+    /* The cache keeps what the gaps of the file have lost, and would write it to the WAL with the next change of a page. */
+    (void)sqlite3_db_release_memory(backend->writer);
     return checkpoint(backend, SQLITE_CHECKPOINT_TRUNCATE);
 }
 
