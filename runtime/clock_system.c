@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* clock_system: the kernel's clocks and entropy.
  *
- * clock_gettime goes through the vDSO (about 20 ns); getrandom does not before Linux 6.11, so its bytes are fetched 256 at a
+ * clock_gettime goes through the vDSO (about 20 ns); getrandom does not before Linux 6.11, so its bytes are fetched 2,048 at a
  * time into a thread's own reserve, and wiped as they are handed out: what was used as a secret does not stay behind.
  * A forked child would hand out its parent's reserve again: the process does not fork without exec.
  * Callers: every part, through clock.h.
@@ -50,7 +50,7 @@ static void fetch_random(uint8_t *bytes, size_t size)
 
 void clock_random_bytes(void *ret_bytes, size_t size)
 {
-    static _Thread_local uint8_t reserve[256];
+    static _Thread_local uint8_t reserve[2048];
     static _Thread_local size_t reserve_left;
     if (size > sizeof reserve) {
         fetch_random(ret_bytes, size);

@@ -2,6 +2,10 @@
 /* lane: the one inbox of a worker. Whatever another thread wants of it is a message in this list, and its kind says what: an
  * actor to activate, a slot or a block that comes home, a task, the stop, or a message to deliver. One list, so that one word
  * says whether the worker may sleep (worker.h, Parking), and so that what one thread sends stays in order.
+ *
+ * What one worker pushes wakes the other only at the next border of its turn. Otherwise a worker that deals out what came in one
+ * receive wakes a sleeper for the first message, which handles it and sleeps again, and wakes it for the second: a write and
+ * two switches a message.
  */
 #include "runtime/worker_internal.h"
 
@@ -9,9 +13,19 @@ void lane_push(struct worker *from, struct worker *to, struct msg *newest, struc
 {
     if (inbox_push(&to->lane, newest, oldest) != INBOX_UNPARKED)
         return;
-    if (from)
-        counter_add(&from->counters.wakes, 1);
-    ring_wake(to->ring); /* set before the worker parked for the first time; the push acquired it */
+    /* The ring was set before the worker parked for the first time; the push acquired it. */
+    if (!from) {
+        ring_wake(to->ring);
+        return;
+    }
+    counter_add(&from->counters.wakes, 1);
+    from->wakes_due |= UINT64_C(1) << to->index;
+}
+
+void lane_wake_due(struct worker *worker)
+{
+    for (; worker->wakes_due; worker->wakes_due &= worker->wakes_due - 1)
+        ring_wake(worker->runtime->workers[__builtin_ctzll(worker->wakes_due)]->ring);
 }
 
 static void activate(struct worker *worker, struct actor *actor)

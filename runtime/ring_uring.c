@@ -4,8 +4,9 @@
  * One ring a worker, completions only when the worker asks for them (DEFER_TASKRUN), provided buffers for every receive, an
  * eventfd under a multishot poll for wakes from other threads. Floor: Linux 6.1, liburing 2.3.
  *
- * Since Linux 6.13 one enter runs at most some 40 deferred completions; the TASKRUN flag then stays set, and reap goes on
- * entering while it is. Known limit: a sleeping worker counts as iowait (liburing 2.3 cannot set IORING_ENTER_NO_IOWAIT).
+ * Since Linux 6.13 one enter runs at most some 40 deferred completions; the TASKRUN flag then stays set, and the next turn enters
+ * again. Reap enters only when it would come back with nothing: what came meanwhile is taken by the enter that submits.
+ * Known limit: a sleeping worker counts as iowait (liburing 2.3 cannot set IORING_ENTER_NO_IOWAIT).
  * Callers: ring.c; ring_get_probe: `ciranda doctor`.
  */
 #include <errno.h>
@@ -35,7 +36,7 @@ enum {
     NEEDED_FEATURES = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG,
     BUFFER_GROUP = 0,
     USER_DATA_WAKE = 0,
-    REAP_ROUNDS_MAX = 8, /* enters of one reap: bounds a step when new completions come as fast as they are taken */
+    REAP_ROUNDS_MAX = 8, /* enters of one reap: bounds a step when nothing but wakes comes, as fast as they are taken */
 };
 
 struct ring_kernel {
@@ -397,7 +398,7 @@ static uint32_t take_completions(struct ring_kernel *kernel, struct ring_event *
 uint32_t ring_kernel_reap(struct ring_kernel *kernel, struct ring_event *ret_events, uint32_t event_count_max)
 {
     uint32_t count = take_completions(kernel, ret_events, event_count_max);
-    for (int round = 0; round < REAP_ROUNDS_MAX && count < event_count_max; round++) {
+    for (int round = 0; round < REAP_ROUNDS_MAX && count == 0; round++) {
         if (!has_flag(kernel, IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
             break;
         check_enter(kernel, io_uring_get_events(&kernel->uring));

@@ -172,6 +172,7 @@ struct worker {
     struct actor *lingering; /* actor.lingering_next */
     struct actor *running;
     struct outgoing outgoing;
+    uint64_t wakes_due;     /* bit i: worker i was unparked by us and not woken yet: lane_wake_due */
     uint64_t message_ns;    /* what a message took, on average, in the last turn that was long enough to tell */
     uint32_t backlog_turns; /* in a row that ended with a backlog: donation.c */
     uint64_t clock_ns;      /* of the last look while running actors; see look_at_clock in actor.c */
@@ -273,9 +274,10 @@ void actor_drop_delayed(struct worker *worker);
 
 /* lane.c */
 void lane_push(struct worker *from, struct worker *to, struct msg *newest,
-               struct msg *oldest);       /* from: NULL, no worker */
-bool lane_drain(struct worker *worker);   /* did something come? */
-bool lane_discard(struct worker *worker); /* at the end: frees what is in it */
+               struct msg *oldest);        /* from: NULL, no worker */
+void lane_wake_due(struct worker *worker); /* before it sleeps, and once what came has been dealt out */
+bool lane_drain(struct worker *worker);    /* did something come? */
+bool lane_discard(struct worker *worker);  /* at the end: frees what is in it */
 
 /* msg.c */
 struct msg *msg_create_for_end(struct worker *worker, uint16_t kind, uint32_t size); /* uncapped, urgent, control */

@@ -57,6 +57,8 @@ static void submit(struct journal *journal, struct request_lane *lane, struct ms
     ASSERT(msg->kind == kind);
     if (request_lane_push(lane, msg))
         return;
+    if (kind == MSG_JOURNAL_APPEND)
+        atomic_sub_relaxed(&journal->appends_waiting, 1);
     request_set_result(msg, ERR_SHUTDOWN);
     msg->next = NULL;
     worker_deliver(runtime_worker(journal->runtime, msg->home), msg, msg);
