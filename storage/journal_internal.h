@@ -19,7 +19,7 @@
 
 enum {
     WORKERS_MAX = 64,        /* worker.h */
-    READ_BATCH_MAX = 32,     /* requests a read transaction: longer ones hold up checkpoints and the first answers */
+    READ_BATCH_MAX = 32,     /* loads, and pages, a read transaction: longer ones hold up checkpoints */
     READ_BYTES_MAX = 4 << 20 /* of a page or a scan */
 };
 
@@ -58,7 +58,8 @@ struct gathered {
 };
 
 struct reader {
-    struct msg_list queue;
+    struct msg_list loads;    /* before all others: a conversation cannot do anything until it is awake */
+    struct msg_list pages;    /* and scans; some a step: loads do not wait for the last */
     struct msg_list lists;    /* the first is walked, a slice a step: loads do not wait for its end */
     struct gathered gathered; /* of the request at work */
     struct gathered listed;   /* of the first of `lists` */
@@ -96,7 +97,7 @@ struct journal {
     /* Set by close or abandon (release), read by the threads (acquire, request_lane_wait); without it they would not end. */
     ATOMIC(bool) is_writer_stopping, is_reader_stopping, is_abandoned;
     ATOMIC(bool) is_failed, is_full; /* writer; for the others advisory */
-    /* Workers add, the writer takes off what it answers; what comes after the end stays counted. Advisory: admission.h */
+    /* Workers add, the writer takes off what it answers, they what is refused after the end. Advisory: admission.h */
     ATOMIC(uint32_t) appends_waiting;
     struct journal_counters counters;
 };

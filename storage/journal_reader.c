@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* journal_reader: loads, pages, listings and the bus, on the read side of the backend, so that none waits for a flush.
  *
- * A step serves up to READ_BATCH_MAX requests in one read transaction. What it may see is fixed by an order: first the heads of
- * all of them are looked up under the lock of heads.h, then the transaction begins. Whatever the map showed was committed
- * before; whatever it did not show was in the table before: either way the transaction, younger than both, has it (J5).
+ * A step is one read transaction. It serves the loads that wait, since a conversation stands still until it is awake; then some
+ * pages and a slice of a listing, so that these get on however many loads there are, and the next loads wait for no more than that.
+ *
+ * What a step may see is fixed by an order: first the heads of all its requests are looked up under the lock of heads.h, then the
+ * transaction begins. Whatever the map showed was committed before; whatever it did not show was in the table before: either way
+ * the transaction, younger than both, has it (J5).
  *
  * Every row is checked before it is used (J6): its CRC, its key, and that it is the record its successor names. A miss stops
  * this key's request with ERR_STORAGE_CORRUPT and nothing else.
  *
  * An answer is gathered in two growing buffers of the reader's, rows and bytes, then copied into one block for the receiver. A
- * listing with a rare filter looks at every head there is: it goes in slices, one a step.
+ * listing with a rare filter looks at every head there is: that is why it goes in slices.
  */
 #include "storage/journal_internal.h"
 
@@ -20,9 +23,10 @@
 #include "runtime/planted.h"
 
 enum {
-    BYTES_KEPT_MAX = 8 << 20, /* of a buffer between answers */
-    LIST_ITEMS_MAX = 1000,    /* journal.h */
-    LIST_HEADS_MAX = 4096,    /* looked at a step: some 2 ms, which loads wait for */
+    BYTES_KEPT_MAX = 8 << 20,  /* of a buffer between answers */
+    LIST_ITEMS_MAX = 1000,     /* journal.h */
+    LIST_HEADS_MAX = 4096,     /* looked at a step: some 2 ms, which loads wait for */
+    PAGES_BYTES_MAX = 1 << 18, /* a step stops at the page that reaches them, which loads wait for too */
     SCAN_ITEMS_MAX = 10000,
 };
 
@@ -30,7 +34,6 @@ enum {
 
 /* A head as the map showed it before the transaction began. */
 struct peeked {
-    struct msg *msg;
     bool has_head;
     struct record_head head;
 };
@@ -437,30 +440,20 @@ static struct slice key_of(const struct msg *msg)
     return msg->kind == MSG_JOURNAL_READ ? container_of(msg, const struct journal_read, msg)->key : slice_of(NULL, 0);
 }
 
-/* Takes a batch and looks its heads up; the transaction begins after this. */
-static uint32_t peek_heads(struct journal *journal, struct peeked *batch)
+/* The heads of the first READ_BATCH_MAX requests, which stay in the list. Returns: how many. */
+static uint32_t peek_heads(const struct journal *journal, const struct msg_list *list, struct peeked *batch)
 {
     uint32_t count = 0;
-    struct msg *msg;
-    heads_lock(journal->heads);
-    while (count < READ_BATCH_MAX && (msg = msg_list_pop(&journal->reader.queue))) {
-        if (msg->kind == MSG_JOURNAL_LIST) {
-            msg_list_append(&journal->reader.lists, msg);
-            continue;
-        }
-        struct peeked *peeked = &batch[count++];
+    for (const struct msg *msg = list->first; msg && count < READ_BATCH_MAX; msg = msg->next, count++) {
         struct slice key = key_of(msg);
-        peeked->msg = msg;
-        peeked->has_head =
-            key.size > 0 && key.size <= JOURNAL_KEY_BYTES_MAX && heads_peek(journal->heads, key, &peeked->head);
+        batch[count].has_head =
+            key.size > 0 && key.size <= JOURNAL_KEY_BYTES_MAX && heads_peek(journal->heads, key, &batch[count].head);
     }
-    heads_unlock(journal->heads);
     return count;
 }
 
-static enum err serve(struct journal *journal, const struct peeked *peeked)
+static enum err serve(struct journal *journal, struct msg *msg, const struct peeked *peeked)
 {
-    struct msg *msg = peeked->msg;
     switch (msg->kind) {
     case MSG_JOURNAL_LOAD:
         counter_add(COUNTER(journal, loads), 1);
@@ -473,31 +466,66 @@ static enum err serve(struct journal *journal, const struct peeked *peeked)
     assert_failed("a message of another kind in the reader's lane", __FILE__, __LINE__, __func__);
 }
 
-static void refuse_lists(struct reader *reader, enum err result)
+/* The first `count` of a list, up to the one that reaches `bytes_max`. `begin`: whether there is a transaction. */
+static void serve_some(struct journal *journal, struct msg_list *list, const struct peeked *batch, uint32_t count,
+                       size_t bytes_max, enum err begin)
 {
-    for (struct msg *msg; (msg = msg_list_pop(&reader->lists));) {
+    struct reader *reader = &journal->reader;
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < count && bytes < bytes_max; i++) {
+        struct msg *msg = msg_list_pop(list);
+        request_set_result(msg, begin == OK ? serve(journal, msg, &batch[i]) : begin);
+        bytes += reader->gathered.bytes.size;
+        clear_gathered(&reader->gathered);
+        answers_push(&reader->answers, msg);
+    }
+    answers_send(journal, &reader->answers); /* now: loads do not wait for the pages after them */
+}
+
+static void refuse(struct reader *reader, struct msg_list *list, enum err result)
+{
+    for (struct msg *msg; (msg = msg_list_pop(list));) {
         request_set_result(msg, result);
         answers_push(&reader->answers, msg);
     }
+}
+
+static void refuse_lists(struct reader *reader, enum err result)
+{
+    refuse(reader, &reader->lists, result);
     clear_gathered(&reader->listed);
     reader->listed_upto = (struct slice){0};
+}
+
+/* To the list that each is served from. */
+static void sort(struct reader *reader, struct msg_list arrived)
+{
+    for (struct msg *msg; (msg = msg_list_pop(&arrived));) {
+        if (msg->kind == MSG_JOURNAL_LOAD)
+            msg_list_append(&reader->loads, msg);
+        else if (msg->kind == MSG_JOURNAL_LIST)
+            msg_list_append(&reader->lists, msg);
+        else
+            msg_list_append(&reader->pages, msg);
+    }
 }
 
 bool journal_read_step(struct journal *journal)
 {
     struct reader *reader = &journal->reader;
-    struct peeked batch[READ_BATCH_MAX];
-    (void)request_lane_take(&journal->read_lane, &reader->queue);
-    if (!reader->queue.first && !reader->lists.first)
+    struct msg_list arrived = {0};
+    struct peeked loads[READ_BATCH_MAX], pages[READ_BATCH_MAX];
+    (void)request_lane_take(&journal->read_lane, &arrived);
+    sort(reader, arrived);
+    if (!reader->loads.first && !reader->pages.first && !reader->lists.first)
         return false;
-    uint32_t count = peek_heads(journal, batch);
+    heads_lock(journal->heads);
+    uint32_t load_count = peek_heads(journal, &reader->loads, loads);
+    uint32_t page_count = peek_heads(journal, &reader->pages, pages);
+    heads_unlock(journal->heads);
     enum err begin = journal->type->read_begin(journal->backend);
-    for (uint32_t i = 0; i < count; i++) {
-        enum err result = begin == OK ? serve(journal, &batch[i]) : begin;
-        request_set_result(batch[i].msg, result);
-        clear_gathered(&reader->gathered);
-        answers_push(&reader->answers, batch[i].msg);
-    }
+    serve_some(journal, &reader->loads, loads, load_count, SIZE_MAX, begin);
+    serve_some(journal, &reader->pages, pages, page_count, PAGES_BYTES_MAX, begin);
     if (begin == OK)
         serve_list(journal);
     else
@@ -529,13 +557,14 @@ void reader_init(struct journal *journal)
 
 void reader_refuse_all(struct journal *journal, enum err result)
 {
-    (void)request_lane_close(&journal->read_lane, &journal->reader.queue);
-    for (struct msg *msg; (msg = msg_list_pop(&journal->reader.queue));) {
-        request_set_result(msg, result);
-        answers_push(&journal->reader.answers, msg);
-    }
-    refuse_lists(&journal->reader, result);
-    answers_send(journal, &journal->reader.answers);
+    struct reader *reader = &journal->reader;
+    struct msg_list arrived = {0};
+    (void)request_lane_close(&journal->read_lane, &arrived);
+    sort(reader, arrived);
+    refuse(reader, &reader->loads, result);
+    refuse(reader, &reader->pages, result);
+    refuse_lists(reader, result);
+    answers_send(journal, &reader->answers);
 }
 
 void reader_deinit(struct journal *journal)

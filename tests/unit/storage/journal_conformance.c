@@ -2,6 +2,8 @@
 /* journal_conformance: the seventeen cases of Pekko's JournalSpec in our terms (marked P1 to P17), then what it does not ask. */
 #include "tests/unit/storage/journal_conformance.h"
 
+#include "storage/journal_internal.h"
+
 static struct kit *(*make_kit)(void);
 
 static int setup(void **state)
@@ -584,6 +586,56 @@ static void append_many(struct kit *kit, const char *key, struct journal_head *h
     assert_int_equal(head->version, count);
 }
 
+/* One step of the reader; its answers arrive. */
+static void read_once(struct kit *kit)
+{
+    (void)journal_read_step(kit->journal);
+    while (worker_step(kit->worker))
+        ;
+}
+
+/* Many who read long histories at once: a load goes before all of them, and they get on under a stream of loads. */
+static void pages_and_loads_do_not_hold_each_other_up(void **state)
+{
+    enum { PAGES = 40, LOADS = 5 };
+    struct kit *kit = *state;
+    struct journal_head head = {0}, other = {0};
+    static struct journal_read reads[PAGES];
+    static struct journal_load first[LOADS], later[PAGES];
+    static char text[100001];
+    memset(text, 'x', sizeof text - 1);
+    append_many(kit, "long", &head, 10, text);
+    assert_int_equal(kit_append(kit, "other", &other, "x"), OK);
+    uint32_t answered = kit->answered;
+    for (int i = 0; i < PAGES; i++) {
+        reads[i] = (struct journal_read){.key = SLICE_LITERAL("long"), .event_count_max = 1000};
+        KIT_SUBMIT(kit, &reads[i], MSG_JOURNAL_READ);
+    }
+    for (int i = 0; i < LOADS; i++) {
+        first[i] = (struct journal_load){.key = SLICE_LITERAL("other")};
+        KIT_SUBMIT(kit, &first[i], MSG_JOURNAL_LOAD);
+    }
+    read_once(kit);
+    for (int i = 0; i < LOADS; i++) {
+        assert_ptr_equal(kit->order[answered + (uint32_t)i], &first[i]);
+        journal_release(first[i].memory);
+    }
+    assert_int_equal(kit->answered, answered + LOADS + 1);
+    for (int i = 1; i < PAGES; i++) {
+        later[i] = (struct journal_load){.key = SLICE_LITERAL("other")};
+        KIT_SUBMIT(kit, &later[i], MSG_JOURNAL_LOAD);
+        read_once(kit);
+        assert_ptr_equal(kit->order[kit->answered - 2], &later[i]);
+        assert_ptr_equal(kit->order[kit->answered - 1], &reads[i]);
+        journal_release(later[i].memory);
+    }
+    for (int i = 0; i < PAGES; i++) {
+        assert_int_equal(reads[i].result, OK);
+        assert_int_equal(reads[i].record_count, 10);
+        journal_release(reads[i].memory);
+    }
+}
+
 /* While a long conversation is erased, others are served, and its key may begin anew. */
 static void a_long_erasure_holds_up_nobody(void **state)
 {
@@ -838,6 +890,21 @@ static void a_crash_after_the_answer_loses_nothing(void **state)
     assert_page(kit, 0, 0, UINT32_MAX, 1, 200);
 }
 
+/* Only a submit that races with the shutdown meets this. */
+static void what_comes_after_the_end_is_refused_and_does_not_count(void **state)
+{
+    struct kit *kit = *state;
+    struct journal_head head = {0};
+    struct journal_append append = kit_make_append("a", &head, 0, "x");
+    writer_refuse_all(kit->journal, ERR_SHUTDOWN); /* the lane is closed */
+    KIT_SUBMIT(kit, &append, MSG_JOURNAL_APPEND);
+    while (worker_step(kit->worker))
+        ;
+    assert_int_equal(append.result, ERR_SHUTDOWN);
+    assert_int_equal(journal_appends_waiting(kit->journal), 0);
+    kit_crash(kit);
+}
+
 int journal_conformance_run(const char *name, struct kit *(*make)(void))
 {
     make_kit = make;
@@ -866,6 +933,7 @@ int journal_conformance_run(const char *name, struct kit *(*make)(void))
         TEST(a_snapshot_shares_the_group_of_its_records),
         TEST(erased_bytes_are_in_no_file),
         TEST(a_long_listing_holds_up_no_load),
+        TEST(pages_and_loads_do_not_hold_each_other_up),
         TEST(a_long_erasure_holds_up_nobody),
         TEST(an_erasure_cut_short_is_gone_on_with),
         TEST(an_erasure_keeps_its_place_in_the_queue),
@@ -875,6 +943,7 @@ int journal_conformance_run(const char *name, struct kit *(*make)(void))
         TEST(close_commits_what_is_queued),
         TEST(an_abandoned_journal_answers_shutdown),
         TEST(a_crash_after_the_answer_loses_nothing),
+        TEST(what_comes_after_the_end_is_refused_and_does_not_count),
     };
 #undef TEST
     return _cmocka_run_group_tests(name, tests, sizeof tests / sizeof tests[0], NULL, NULL);
