@@ -266,17 +266,18 @@ static bool is_stopping(void)
     return result;
 }
 
-/* Waits for room in the sink. Returns: false when there was none for a second after log_stop. */
+/* Waits for room in the sink. Returns: false when there was none for a second after log_stop, and at once from then on: a stop
+ * has one second, not each line that is left. */
 static bool wait_for_room(unsigned *stop_polls)
 {
-    for (;;) {
+    while (*stop_polls < STOP_POLLS_MAX) {
         struct pollfd sink = {.fd = STDERR_FILENO, .events = POLLOUT};
         int result = poll(&sink, 1, POLL_MS);
         if (result > 0 || (result < 0 && errno != EINTR))
             return true; /* also when it is broken: the write will say so */
-        if (is_stopping() && ++*stop_polls >= STOP_POLLS_MAX)
-            return false;
+        *stop_polls += is_stopping();
     }
+    return false;
 }
 
 static void write_queue(struct queue *queue, unsigned *stop_polls)

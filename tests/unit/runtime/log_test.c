@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -167,7 +168,9 @@ static void slow_sink_drops_and_counts(void **state)
     memset(value, 'v', sizeof value);
     for (int i = 0; i < 2000; i++)
         LOG(LOG_INFO, "flood", LOG_SLICE("v", slice_of(value, sizeof value)));
+    time_t stopped = time(NULL);
     log_stop();
+    assert_true(time(NULL) - stopped < 4); /* one second for the sink, and no more for each line that is left */
     dup2(saved, STDERR_FILENO);
     close(saved);
     close(ends[1]);
