@@ -3,6 +3,7 @@
  * backend.h. How it all fits together, with numbers: docs/STORAGE.md. */
 #include "storage/journal_internal.h"
 
+#include <sched.h>
 #include <stdlib.h>
 
 #include "runtime/assert.h"
@@ -191,6 +192,9 @@ static void *run_writer(void *argument)
     struct journal *journal = argument;
     (void)pthread_setname_np(pthread_self(), "journal-write");
     while (!atomic_load_acquire(&journal->is_abandoned)) {
+        /* Workers that want this processor are about to submit more: the group is then larger by what they bring, for the same
+         * flush. Where nobody wants it, this costs 0.3 us. Measured: docs/RUNTIME-MEASURED.md. */
+        (void)sched_yield();
         if (journal_write_step(journal))
             continue;
         if (atomic_load_acquire(&journal->is_writer_stopping))
