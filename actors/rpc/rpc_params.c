@@ -146,60 +146,74 @@ static void read_number_field(struct params_reader *reader, uint32_t field)
     }
 }
 
-/* Was the key among the `count` pairs from `start` on? Quadratic, over at most METADATA_PAIRS_MAX pairs. */
+/* Was the key among the `count` pairs of texts from `start` on? Quadratic, over
+ * METADATA_PAIRS_MAX pairs at most. */
 static bool is_key_among(const uint8_t *start, const uint8_t *end, uint32_t count, struct slice key)
 {
     struct pack_reader before = {.at = start, .end = end};
     for (uint32_t i = 0; i < count; i++) {
-        bool is_text = pack_peek(&before) == PACK_TEXT;
-        if (is_text && slice_is_equal(pack_read_text(&before), key))
+        if (slice_is_equal(pack_read_text(&before), key))
             return true;
-        if (!is_text)
-            pack_skip(&before);
-        pack_skip(&before); /* the value */
+        pack_read_text(&before); /* the value */
     }
     return false;
 }
 
-static void read_metadata_members(struct params_reader *reader, uint32_t count)
+/* A key too long to be read at a glance is not repeated. */
+static void refuse_doubled_key(struct params_reader *reader, struct slice key)
+{
+    if (key.size < 64)
+        problem_add_error(reader->problem, 400, "/metadata", "the key %.*s is there twice", SLICE_PRINT(key));
+    else
+        problem_add_error(reader->problem, 400, "/metadata", "a key is there twice");
+}
+
+/* Ends at the first mistake: what stands before a key is then always texts, so that comparing it costs no more than their
+ * heads, whatever else the frame holds. Returns: false when it did. */
+static bool read_metadata_members(struct params_reader *reader, uint32_t count)
 {
     const uint8_t *start = reader->pack.at;
     for (uint32_t i = 0; i < count; i++) {
         struct slice key, value;
         const char *what;
-        bool has_key = read_text(reader, &key, &what);
-        if (!has_key)
+        if (!read_text(reader, &key, &what)) {
             problem_add_error(reader->problem, 400, "/metadata", "a key %s", what);
-        else if (is_key_among(start, reader->pack.end, i, key))
-            problem_add_error(reader->problem, 400, "/metadata", "the key %.*s is there twice", SLICE_PRINT(key));
-        if (!read_text(reader, &value, &what))
+            return false;
+        }
+        if (is_key_among(start, reader->pack.end, i, key)) {
+            refuse_doubled_key(reader, key);
+            return false;
+        }
+        if (!read_text(reader, &value, &what)) {
             problem_add_error(reader->problem, 400, "/metadata", "a value %s", what);
-        else if (has_key)
-            message_input_metadata_member(&reader->params->message, key, value);
+            return false;
+        }
+        message_input_metadata_member(&reader->params->message, key, value);
     }
+    return true;
 }
 
 static void read_metadata(struct params_reader *reader)
 {
-    /* A pair takes six bytes of JSON at least: more cannot fit, and are refused before they are compared. */
-    enum { METADATA_PAIRS_MAX = CONV_METADATA_BYTES_MAX / 6 };
+    /* A pair takes six bytes of JSON at least, and MessagePack's longest heads are not twice as long as JSON's marks: what is
+     * over either bound cannot fit, and is refused before any key is compared. */
+    enum { METADATA_PAIRS_MAX = CONV_METADATA_BYTES_MAX / 6, METADATA_PACKED_BYTES_MAX = 2 * CONV_METADATA_BYTES_MAX };
     struct message_input *message = &reader->params->message;
+    struct pack_reader behind = reader->pack;
+    pack_skip(&behind);
     if (pack_peek(&reader->pack) != PACK_MAP) {
-        pack_skip(&reader->pack);
+        reader->pack = behind;
         message_input_no_text(message, MESSAGE_METADATA);
         return;
     }
-    struct pack_reader whole = reader->pack;
+    bool is_long = behind.at - reader->pack.at > METADATA_PACKED_BYTES_MAX;
     uint32_t count = pack_read_map(&reader->pack);
-    if (count > METADATA_PAIRS_MAX) {
-        pack_skip(&whole);
-        reader->pack = whole;
-        problem_add_error(reader->problem, 422, "/metadata", "must be at most %d bytes as JSON", CONV_METADATA_BYTES_MAX);
-        return;
-    }
     message_input_metadata_begin(message);
-    read_metadata_members(reader, count);
-    message_input_metadata_end(message);
+    if (is_long || count > METADATA_PAIRS_MAX)
+        problem_add_error(reader->problem, 422, "/metadata", "must be at most %d bytes as JSON", CONV_METADATA_BYTES_MAX);
+    else if (read_metadata_members(reader, count))
+        message_input_metadata_end(message);
+    reader->pack = behind;
 }
 
 static void read_pair(struct params_reader *reader, uint32_t known)
