@@ -141,8 +141,9 @@ static void no_byte_outside_the_gaps_differs(void **state)
     assert_non_null(disk);
     sqlite3 *plain_db = make_database("plain", NULL), *erased_db = make_database("erased", &eraser);
     const uint8_t *plain, *erased;
-    size_t plain_size, size;
-    assert_true(disk_sim_peek(disk, "plain", &plain, &plain_size) && disk_sim_peek(disk, "erased", &erased, &size));
+    size_t plain_size = 0, size = 0;
+    assert_true(disk_sim_peek(disk, "plain", &plain, &plain_size));
+    assert_true(disk_sim_peek(disk, "erased", &erased, &size));
     assert_int_equal(size, plain_size);
     uint32_t count = (uint32_t)(size / GAP_ERASER_PAGE_BYTES), cleaned = 0, overflows = 0, frees = 0;
     assert_in_range(count, 3000, PAGES_MAX);
@@ -172,7 +173,7 @@ static void no_byte_outside_the_gaps_differs(void **state)
 enum { KEYS = 900, SECRETS = KEYS / 3, ROUNDS = 4 };
 
 struct conversation {
-    char key[32], text[400];
+    char key[32], text[10000];
     struct journal_head head;
     struct journal_append append;
     struct journal_save save;
@@ -184,14 +185,22 @@ static bool is_secret(uint32_t index)
     return index % 3 == 0;
 }
 
-/* Keys in no order, the secret ones among the others; lengths that differ from round to round. */
+/* Each piece of it can be told. */
+static void fill(char *text, size_t length, const char *word)
+{
+    for (size_t i = 0; i < length; i++)
+        text[i] = word[i % strlen(word)];
+    text[length] = 0;
+}
+
+/* Keys in no order, the secret ones among the others; lengths that differ from round to round, some of several pages. */
 static void write_round(struct kit *kit, struct conversation *all, uint32_t round)
 {
     for (uint32_t i = 0; i < KEYS; i++) {
         struct conversation *one = &all[i];
         snprintf(one->key, sizeof one->key, "%08x/%s", i * UINT32_C(2654435769), is_secret(i) ? "SECRET-KEY" : "key");
-        int size = snprintf(one->text, sizeof one->text, "%s", is_secret(i) ? "SECRET-TEXT" : "text");
-        memset(one->text + size, '.', kit_draw(kit, sizeof one->text - (size_t)size - 1));
+        fill(one->text, 1 + kit_draw(kit, kit_draw(kit, 10) ? 400 : sizeof one->text - 1),
+             is_secret(i) ? "SECRET " : "text ");
         one->append = kit_make_append(one->key, &one->head, round, one->text);
         snprintf(one->append.summary.owner, sizeof one->append.summary.owner, "%s",
                  is_secret(i) ? "SECRET-OWNER" : "bot");
