@@ -227,6 +227,7 @@ static void add_result(struct load_result *to, const struct load_result *from)
     histogram_add(&to->latency_ns, &from->latency_ns);
     to->sent += from->sent;
     to->answered += from->answered;
+    to->succeeded += from->succeeded;
     for (int i = 0; i < LOAD_STATUS_MAX; i++)
         to->statuses[i] += from->statuses[i];
     to->wrong += from->wrong;
@@ -251,9 +252,12 @@ static void gather(const struct load_options *options, struct load_run **runs, s
             uint64_t at = (talker.conversation * (uint64_t)sample + total - 1) / total; /* spread over all */
             if (at >= sample || at * total / sample != talker.conversation)
                 continue;
-            memcpy(conversations[at].id, talker.id, sizeof talker.id);
-            conversations[at].said += talker.said;
+            if (talker.said > 0)
+                memcpy(conversations[at].id, talker.id, sizeof talker.id);
+            conversations[at].accepted += talker.accepted;
             conversations[at].has_gap |= talker.has_gap;
+            conversations[at].speakers[talker.speaker] =
+                (struct load_speaker){.accepted_numbers = talker.accepted_numbers, .said = talker.said};
         }
     }
 }
@@ -262,14 +266,14 @@ static void read_back(const struct load_options *options, struct load_run **runs
 {
     uint32_t sample = options->read_back < options->conversations ? options->read_back : options->conversations;
     struct load_conversation *conversations = calloc(sample, sizeof *conversations);
-    uint32_t *last_heard = calloc(options->speakers, sizeof *last_heard);
-    if (conversations && last_heard) {
+    struct load_speaker *speakers = calloc((size_t)sample * options->speakers, sizeof *speakers);
+    if (conversations && speakers) {
         for (uint32_t i = 0; i < sample; i++)
-            conversations[i].last_heard = last_heard; /* read one after the other */
+            conversations[i].speakers = speakers + (size_t)i * options->speakers;
         gather(options, runs, conversations, sample);
         load_verify(options, conversations, sample, result);
     }
-    free(last_heard);
+    free(speakers);
     free(conversations);
 }
 
@@ -307,13 +311,14 @@ static void print_json(const struct load_options *options, const struct load_res
 {
     const struct histogram *latency = &result->latency_ns;
     printf("{\"protocol\":\"%s\",\"loop\":\"%s\",\"rate\":%.1f,\"answered\":%" PRIu64 ",\"sent\":%" PRIu64
+           ",\"succeeded\":%" PRIu64
            ",\"seconds\":%.3f,\"connections\":%u,\"conversations\":%u,\"pipeline\":%u,\"p50_ms\":%.3f,\"p95_ms\":%.3f,"
            "\"p99_ms\":%.3f,\"p999_ms\":%.3f,\"max_ms\":%.3f,\"generator_cpu_s\":%.2f,",
            options->protocol->name, options->rate > 0 ? "open" : "closed", (double)result->answered / result->measured_s,
-           result->answered, result->sent, result->measured_s, options->connections, options->conversations,
-           options->pipeline, ms(histogram_percentile(latency, 5000)), ms(histogram_percentile(latency, 9500)),
-           ms(histogram_percentile(latency, 9900)), ms(histogram_percentile(latency, 9990)), ms(latency->max),
-           result->cpu_s);
+           result->answered, result->sent, result->succeeded, result->measured_s, options->connections,
+           options->conversations, options->pipeline, ms(histogram_percentile(latency, 5000)),
+           ms(histogram_percentile(latency, 9500)), ms(histogram_percentile(latency, 9900)),
+           ms(histogram_percentile(latency, 9990)), ms(latency->max), result->cpu_s);
     print_curve(latency);
     printf("\"statuses\":{");
     const char *comma = "";

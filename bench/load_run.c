@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "bench/load_protocol.h"
+#include "bench/number_set.h"
 #include "bench/wire.h"
 #include "runtime/decimal.h"
 
@@ -25,6 +26,7 @@ struct talk {
     uint32_t round;          /* a talk that has said all begins again as another conversation */
     uint32_t dialogue;
     uint32_t said, answered, accepted, in_flight; /* messages of this round; accepted: not refused */
+    struct number_set accepted_numbers;           /* where refusals are allowed: elsewhere they fail the run */
     bool is_waiting;                              /* due, but waits for its reply */
     bool has_gap;
 };
@@ -61,6 +63,12 @@ struct load_run {
     char text[TEXT_BYTES_MAX];
     struct load_result result;
 };
+
+static _Noreturn void die(const char *what)
+{
+    fprintf(stderr, "load: %s\n", what);
+    exit(2);
+}
 
 void load_problem(struct load_result *result, uint64_t *counter, const char *format, ...)
 {
@@ -215,6 +223,7 @@ static void begin_round(struct load_run *run, struct talk *talk)
     talk->said = talk->answered = talk->accepted = 0;
     talk->version = 0;
     talk->has_gap = false;
+    number_set_clear(&talk->accepted_numbers);
     if (run->options->dialogues)
         talk->dialogue = (uint32_t)random_below(run, run->options->dialogues->count);
 }
@@ -337,6 +346,11 @@ static const char *check_reply(struct load_run *run, const struct request *reque
                                                                                               : "the reply does not fit";
 }
 
+static bool is_success(int status)
+{
+    return status >= 200 && status < 300;
+}
+
 static bool is_refusal(int status)
 {
     return status == 429 || status == 503;
@@ -347,9 +361,8 @@ static void check_answer(struct load_run *run, const struct request *request, co
     struct load_result *result = &run->result;
     struct talk *talk = request->talk;
     int status = answer->status, shown = (int)(answer->body.size < 300 ? answer->body.size : 300);
-    bool is_success = status >= 200 && status < 300;
     result->statuses[status > 0 && status < LOAD_STATUS_MAX ? status : 0]++;
-    if (!is_success) {
+    if (!is_success(status)) {
         talk->has_gap = true;
         if (is_refusal(status) && run->options->refusals_ok)
             result->refused++;
@@ -360,6 +373,8 @@ static void check_answer(struct load_run *run, const struct request *request, co
     talk->accepted++;
     if (run->options->path)
         return;
+    if (run->options->refusals_ok && !number_set_add(&talk->accepted_numbers, request->number))
+        die("out of memory");
     const char *wrong = check_reply(run, request, answer);
     if (wrong)
         load_problem(result, &result->wrong, "talker %u, message %u: %s: %.*s", talk->index, request->number, wrong,
@@ -395,9 +410,11 @@ static void on_answer(struct load_run *run, struct request *request, const struc
     struct talk *talk = request->talk;
     talk->answered++;
     check_answer(run, request, answer);
-    if (request->intended_ns >= run->measure_ns && request->intended_ns < run->end_ns) {
+    if (request->intended_ns >= run->measure_ns && request->intended_ns < run->end_ns)
         histogram_record(&run->result.latency_ns, run->now_ns - request->intended_ns);
+    if (run->now_ns >= run->measure_ns && run->now_ns < run->end_ns) { /* what comes after the end is no throughput */
         run->result.answered++;
+        run->result.succeeded += is_success(answer->status);
     }
     release_request(run, request);
     go_on(run, talk);
@@ -447,12 +464,6 @@ static uint32_t share(uint32_t total, uint32_t parts, uint32_t part)
     return total / parts + (part < total % parts);
 }
 
-static _Noreturn void die(const char *what)
-{
-    fprintf(stderr, "load: %s\n", what);
-    exit(2);
-}
-
 struct load_run *load_run_create(const struct load_options *options, uint32_t thread)
 {
     struct load_run *run = calloc(1, sizeof *run);
@@ -493,6 +504,8 @@ void load_run_destroy(struct load_run *run)
 {
     wire_deinit(&run->wire);
     buffer_deinit(&run->bytes);
+    for (uint32_t i = 0; i < run->talk_count; i++)
+        number_set_deinit(&run->talks[i].accepted_numbers);
     free(run->talks);
     free(run->heap);
     free(run->queues);
@@ -575,7 +588,9 @@ struct load_talker load_run_talker(const struct load_run *run, uint32_t index)
     const struct talk *talk = &run->talks[index];
     struct load_talker talker = {.conversation = conversation_of(run, talk), .speaker = speaker_of(run, talk)};
     talker.id[conversation_id(run, talk, talk->round, talker.id).size] = '\0';
-    talker.said = talk->accepted;
+    talker.said = talk->said;
+    talker.accepted = talk->accepted;
+    talker.accepted_numbers = &talk->accepted_numbers;
     talker.has_gap = talk->has_gap || talk->in_flight > 0;
     return talker;
 }

@@ -25,6 +25,7 @@ enum load_expectation {
 };
 
 struct load_protocol;
+struct number_set;
 
 enum { LOAD_NAME_BYTES = 40 };
 
@@ -47,7 +48,7 @@ enum { LOAD_STATUS_MAX = 600 };
 
 struct load_result {
     struct histogram latency_ns;
-    uint64_t sent, answered; /* answered: in the measured time */
+    uint64_t sent, answered, succeeded; /* the latter two came within the measured time, and of all that was said */
     uint64_t statuses[LOAD_STATUS_MAX];
     uint64_t wrong, duplicates, lost, unanswered, refused;
     uint64_t broken_connections;
@@ -58,10 +59,11 @@ struct load_result {
 
 /* A talker as it stands at the end, for reading back. */
 struct load_talker {
-    uint32_t conversation, speaker; /* the speaker'th of that conversation of the run */
-    char id[LOAD_NAME_BYTES + 24];  /* of the conversation */
-    uint32_t said; /* messages that were accepted, each with the id "<speaker>-<number>"; without a gap those from 1 on */
-    bool has_gap;  /* some were refused, or their fate is unknown */
+    uint32_t conversation, speaker;            /* the speaker'th of that conversation of the run */
+    char id[LOAD_NAME_BYTES + 24];             /* of the conversation */
+    uint32_t said, accepted;                   /* messages, each with the id "<speaker>-<number>", from 1 on */
+    bool has_gap;                              /* some were refused, or their fate is unknown */
+    const struct number_set *accepted_numbers; /* where refusals are allowed; lent, until the run is destroyed */
 };
 
 struct load_run;
