@@ -4,10 +4,10 @@
 
 Steps, in order (choose some with --only NAME,NAME):
   tidy      format, include edges, headers alone, banned calls, links
-  release   gcc release build, unit and fuzz-corpus tests, then the black-box scripts against the real binary
+  release   gcc release build, unit and fuzz-corpus tests, the schedule explorer, then the black-box scripts against the real binary
   clang     the same sources by clang: builds without a warning, unit tests
   asan      AddressSanitizer and UndefinedBehaviorSanitizer: all unit tests and the black-box scripts
-  tsan      ThreadSanitizer: everything that two threads share
+  tsan      ThreadSanitizer: the unit tests that start threads
   sim       1,000 seeds of the simulation, 1 % of them twice with equal trace hashes; its story with every disk I/O cut; the planted bugs
 
 Longer runs, never part of a plain ./check:
@@ -15,6 +15,7 @@ Longer runs, never part of a plain ./check:
   --kills N          SIGKILL rounds under load (default 6)    --full           seeds 20000, fuzz 60, kills 50
 """
 import argparse
+import concurrent.futures
 import glob
 import os
 import re
@@ -90,8 +91,13 @@ def ctest(preset, *arguments, env=None):
         TALLY.add(f"{preset}: {case.get('name')}", case.get("status") == "run" and failure is None, tail(output))
 
 
-def unittest_file(path, env=None, timeout=900):
-    code, out = run([sys.executable, path, "-v"], env=env, timeout=timeout)
+def run_script(path, env):
+    """Thread: any. Returns: exit code, output, seconds."""
+    started = time.monotonic()
+    return *run([sys.executable, path, "-v"], env=env, timeout=900), time.monotonic() - started
+
+
+def count_script(path, code, out):
     verdicts = re.findall(r"\.\.\. (ok|FAIL|ERROR|skipped)", out)
     TALLY.passed += verdicts.count("ok")
     TALLY.skipped += verdicts.count("skipped")
@@ -102,17 +108,26 @@ def unittest_file(path, env=None, timeout=900):
         print(f"FAILED {path}\n{tail(out, 120)}", flush=True)
 
 
+# Two of these run at a time: each starts servers of its own on free ports, and none holds anything against the clock more closely
+# than in seconds. The others want the machine: ten thousand connections, kills under load, deadlines of a second.
+PAIRED_SCRIPTS = {"api_test.py", "cli_test.py", "load_test.py", "rpc_test.py"}
+ASAN_SCRIPTS = {"api_test.py", "cli_test.py", "http_test.py", "faults_test.py", "model_test.py", "rpc_test.py"}
+
+
 def blackbox(preset, options, only=None):
     env = {"CIRANDA_BUILD": os.path.abspath(f"build/{preset}"), "CIRANDA_KILLS": str(options.kills)}
-    for path in sorted(glob.glob("tests/blackbox/*_test.py")):
-        if only is None or os.path.basename(path) in only:
-            started = time.monotonic()
-            unittest_file(path, env)
-            print(f"  {preset} {os.path.basename(path)} {time.monotonic() - started:.0f} s", flush=True)
+    scripts = [path for path in sorted(glob.glob("tests/blackbox/*_test.py")) if only is None or os.path.basename(path) in only]
+    paired = [path for path in scripts if os.path.basename(path) in PAIRED_SCRIPTS]
+    for at_a_time, paths in ((2, paired), (1, [path for path in scripts if path not in paired])):
+        with concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+            for path, (code, out, seconds) in zip(paths, pool.map(lambda path: run_script(path, env), paths)):
+                count_script(path, code, out)
+                print(f"  {preset} {os.path.basename(path)} {seconds:.0f} s", flush=True)
 
 
 def step_tidy(options):
-    unittest_file("tests/tidy/tidy_test.py")
+    path = "tests/tidy/tidy_test.py"
+    count_script(path, *run([sys.executable, path, "-v"]))
 
 
 def step_release(options):
@@ -134,12 +149,9 @@ def step_asan(options):
         blackbox("asan", options, only=ASAN_SCRIPTS)
 
 
-ASAN_SCRIPTS = {"api_test.py", "cli_test.py", "http_test.py", "faults_test.py", "model_test.py", "rpc_test.py"}
-
-
 def step_tsan(options):
-    if build("tsan"):
-        ctest("tsan", "-L", "unit", env={"TSAN_OPTIONS": "halt_on_error=1 second_deadlock_stack=1"})
+    if build("tsan", "tests_with_threads"):
+        ctest("tsan", "-L", "threads", env={"TSAN_OPTIONS": "halt_on_error=1 second_deadlock_stack=1"})
 
 
 def step_sim(options):
@@ -182,12 +194,14 @@ def main():
     if options.full:
         options.sim_seeds, options.fuzz, options.kills = 20000, 60, 50
     names = options.only.split(",") if options.only else [name for name in STEPS if name != "fuzz" or options.fuzz]
+    seconds = {}
     for name in names:
         started = time.monotonic()
         before = (TALLY.passed, TALLY.failed)
         STEPS[name](options)
-        print(f"{name}: {TALLY.passed - before[0]} passed, {TALLY.failed - before[1]} failed, "
-              f"{time.monotonic() - started:.0f} s", flush=True)
+        seconds[name] = time.monotonic() - started
+        print(f"{name}: {TALLY.passed - before[0]} passed, {TALLY.failed - before[1]} failed, {seconds[name]:.0f} s", flush=True)
+    print("time:", ", ".join(f"{name} {taken:.0f} s" for name, taken in seconds.items()) + f"; in all {sum(seconds.values()):.0f} s")
     for failure in TALLY.failures:
         print("failed:", failure)
     print(f"{TALLY.passed} passed, {TALLY.failed} failed" + (f", {TALLY.skipped} skipped" if TALLY.skipped else ""))
