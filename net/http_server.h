@@ -56,7 +56,8 @@ struct http_handler {
                        const struct http_request *request);
     /* The peer is gone before the exchange ended; its id is stale from now on. */
     void (*on_gone)(void *context, struct http_server *server, struct http_exchange_id exchange);
-    /* All that was written to a stream has left; who has more to send (a long history) writes the next part. May be NULL. */
+    /* What was written to a stream has left, but for a piece (TCP_SEND_PIECE_BYTES); who has more to send (a long history)
+     * writes the next part. May be NULL. */
     void (*on_drained)(void *context, struct http_server *server, struct http_exchange_id exchange);
     /* Body of a refusal made by the server itself (400, 408, 413, ...): writes a problem document for (status, reason) into
      * `buffer`, returns its size. `trace_id` is the 32 hexadecimal digits of the answer's X-Trace-Id. NULL: no body. */

@@ -257,9 +257,7 @@ enum err rpc_stream_notify(struct rpc_server *server, struct rpc_call_id id, con
     ASSERT(call->is_stream);
     struct tcp_connection *tcp = &call->connection->tcp;
     if (tcp_connection_unsent(tcp) > server->options.send_bytes_max) { /* before it: the largest event passes alone */
-        if (!tcp->is_broken)
-            metrics_add(server->metrics.slow_readers, 1);
-        tcp_connection_break(tcp);
+        metrics_add(server->metrics.slow_readers, 1);
         return ERR_LIMIT;
     }
     write_notification(tcp_connection_output(tcp), method, params);
@@ -274,12 +272,14 @@ size_t rpc_stream_unsent(struct rpc_server *server, struct rpc_call_id id)
     return call ? tcp_connection_unsent(&call->connection->tcp) : 0;
 }
 
-enum err rpc_stream_end(struct rpc_server *server, struct rpc_call_id id)
+enum err rpc_stream_end(struct rpc_server *server, struct rpc_call_id id, const char *method, struct slice params)
 {
     struct rpc_call *call = find(server, id);
     if (!call)
         return ERR_NOT_FOUND;
     ASSERT(call->is_stream);
+    if (method)
+        write_notification(tcp_connection_output(&call->connection->tcp), method, params);
     tcp_server_mark_dirty(&server->tcp, &call->connection->tcp);
     release(call);
     return OK;

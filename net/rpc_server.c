@@ -34,8 +34,8 @@ static void register_metrics(struct rpc_metrics *metrics)
     metrics->requests = metrics_register_counter("rpc_requests_total", "Requests handed to a method.", NULL);
     metrics->notifications =
         metrics_register_counter("rpc_notifications_total", "Notifications handed to a method.", NULL);
-    metrics->slow_readers = metrics_register_counter("rpc_slow_readers_total",
-                                                     "Connections closed since a stream was read too slowly.", NULL);
+    metrics->slow_readers =
+        metrics_register_counter("rpc_slow_readers_total", "Times a stream had to wait for a slow reader.", NULL);
     metrics->calls = metrics_register_gauge("rpc_calls", "Calls not yet answered.", NULL);
     metrics->streams = metrics_register_gauge("rpc_streams", "Subscriptions.", NULL);
     for (unsigned reason = 1; reason < RPC_REASON_COUNT; reason++) {

@@ -14,7 +14,9 @@
  *      it is taken, and soon nothing more received. A notification is a call like another until the handler has ended it.
  *  P3  Each call ends exactly once: by rpc_respond, by rpc_refuse, or by on_gone. One that became a stream ends by
  *      rpc_stream_end or by on_gone.
- *  P4  A reader of a stream that leaves more than send_bytes_max unread is closed: it resumes by version.
+ *  P4  While more than send_bytes_max bytes wait for their reader, streams of its connection are told to wait: their handler goes
+ *      on, from where it keeps what it has to say, when on_drained says that there is room. A reader that takes nothing at all
+ *      for idle_ns_max is closed: it resumes by version.
  *  P5  A peer that has finished sending still gets its answers; its streams are gone.
  *  P6  Whoever has streams hears something at least every heartbeat_ns, so that a peer that vanished is noticed.
  */
@@ -57,8 +59,8 @@ struct rpc_handler {
                        const struct rpc_request *request);
     /* The peer is gone before the call or stream ended; its id is stale from now on. `user` is the call's. */
     void (*on_gone)(void *context, struct rpc_server *server, void *user);
-    /* All that was written to a connection has left; called for each of its streams. The handler may end that stream, and no
-     * other. May be NULL. */
+    /* What was written to a connection has left, but for TCP_SEND_PIECE_BYTES at most; called for each of its streams. The
+     * handler may end that stream, and no other. May be NULL. */
     void (*on_drained)(void *context, struct rpc_server *server, void *user);
 };
 
@@ -70,7 +72,7 @@ struct rpc_server_options {
     uint32_t streams_max;     /* of a connection; 0: 256 */
     uint32_t send_bytes_max;  /* 0: 256 KiB */
     uint64_t frame_ns_max;    /* first byte to end of a frame, and connect to the end of the first frame; 0: 10 s */
-    uint64_t idle_ns_max;     /* without calls and streams; 0: 300 s */
+    uint64_t idle_ns_max;     /* without calls and streams, or of a send that makes no progress; 0: 300 s */
     uint64_t heartbeat_ns;    /* 0: 15 s */
 };
 
@@ -95,12 +97,13 @@ enum err rpc_refuse(struct rpc_server *server, struct rpc_call_id call, const st
 /* Answers, and keeps the id for notifications. Returns: ERR_LIMIT too many streams, ERR_EXISTS one of this msgid; the call is
  * then as open as before. Not of a notification. */
 enum err rpc_stream_start(struct rpc_server *server, struct rpc_call_id call, struct slice result);
-/* Sends the notification [2, method, [params]]; `params` is one value, MessagePack. Returns: ERR_LIMIT: the reader is too slow,
- * and its connection is closed (P4). */
+/* Sends the notification [2, method, [params]]; `params` is one value, MessagePack. Returns: ERR_LIMIT: the reader is slow, and
+ * nothing was sent: there is room again when on_drained is called (P4). */
 enum err rpc_stream_notify(struct rpc_server *server, struct rpc_call_id call, const char *method, struct slice params);
 /* Bytes written and not yet taken by the kernel, 0 when gone: for who sends much, to stay below send_bytes_max. */
 size_t rpc_stream_unsent(struct rpc_server *server, struct rpc_call_id call);
-enum err rpc_stream_end(struct rpc_server *server, struct rpc_call_id call);
+/* `method` NULL: without a word; else that notification is the last, and waits for no room. */
+enum err rpc_stream_end(struct rpc_server *server, struct rpc_call_id call, const char *method, struct slice params);
 /* What the handler keeps of a call. Returns: NULL: never set, or the call is gone. */
 void rpc_call_set_user(struct rpc_server *server, struct rpc_call_id call, void *user);
 void *rpc_call_user(struct rpc_server *server, struct rpc_call_id call);

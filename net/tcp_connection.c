@@ -262,7 +262,7 @@ static void advance_state(struct tcp_connection *connection)
 static void tell_drained(struct tcp_connection *connection)
 {
     const struct tcp_protocol *protocol = protocol_of(connection);
-    bool is_drained = connection->has_sent && tcp_connection_unsent(connection) == 0;
+    bool is_drained = connection->has_sent && tcp_connection_unsent(connection) <= TCP_SEND_PIECE_BYTES;
     connection->has_sent = false;
     if (is_drained && protocol->on_drained)
         protocol->on_drained(connection);

@@ -76,7 +76,8 @@ struct tcp_protocol {
     void (*on_deadline)(struct tcp_connection *connection);
     /* The last word before what gathered is sent. May be NULL. */
     void (*before_send)(struct tcp_connection *connection);
-    /* All that was written has left. May be NULL. */
+    /* What was written has left, but for TCP_SEND_PIECE_BYTES at most: not all of it, since whoever pipelines always has
+     * something on its way. May be NULL. */
     void (*on_drained)(struct tcp_connection *connection);
     /* The peer finished sending. May be NULL. */
     void (*on_peer_finished)(struct tcp_connection *connection);

@@ -144,13 +144,18 @@ void rpc_pending_ask(struct rpc_pending *pending, uint16_t kind, const struct co
         rpc_pending_refuse(pending, &(struct conv_answer){.code = code});
 }
 
+void rpc_pending_leave(struct rpc_pending *pending)
+{
+    if (!pending->waiter->kind_when_gone)
+        return;
+    const struct conv_request fill = {.target_token = token_of(pending->call)};
+    /* Lost when there is no memory: the answers then come to a call that is stale, or passed over by their version. */
+    (void)rpc_pending_send(pending, pending->waiter->kind_when_gone, &fill);
+}
+
 void rpc_pending_abandon(struct rpc_pending *pending)
 {
-    if (pending->waiter->kind_when_gone) {
-        const struct conv_request fill = {.target_token = token_of(pending->call)};
-        /* Lost when there is no memory: the answers then come to a call that is stale, and are dropped. */
-        (void)rpc_pending_send(pending, pending->waiter->kind_when_gone, &fill);
-    }
+    rpc_pending_leave(pending);
     rpc_pending_release(pending);
 }
 

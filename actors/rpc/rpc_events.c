@@ -6,12 +6,19 @@
  *   LOOK   CONV_GET: is there such a conversation, and is the version asked for not in its future? Then the call is answered,
  *          and its id names the stream.
  *   READ   CONV_EVENTS, page by page, each sent only as fast as the client reads (rpc_server P4).
- *   LIVE   CONV_SUBSCRIBE after the last version sent. What comes in between is after that version, so nothing is missed. */
+ *   LIVE   CONV_SUBSCRIBE after the last version sent. What comes in between is after that version, so nothing is missed.
+ *   WAIT   the connection has too much unsent, of whatever kind: the stream leaves the conversation, and goes back to READ when
+ *          there is room. The journal keeps what happens meanwhile, so that a slow reader costs no memory.
+ *
+ * `after` is the cursor of all of them: an event is sent when it is the next one. What a conversation still sends to a
+ * subscription that was left is either before it, and passed over, or leaves a gap, and is read again. */
 #include "actors/api/api_input.h"
 #include "actors/rpc/rpc_internal.h"
 #include "net/json_pack.h"
 #include "runtime/assert.h"
 
+/* Events of a page are written while no more than this is unsent: what on_drained waits for, and the least that rpc.send_bytes
+ * may be. */
 enum { PAGE_EVENTS = 64, UNSENT_BYTES_MAX = 64 << 10 };
 
 /* ---- one answer -------------------------------------------------------------------------------------------------------- */
@@ -71,52 +78,60 @@ static void begin_params(struct rpc_pending *pending, msgpack_packer *packer, ui
     msgpack_pack_uint32(packer, pending->u.stream.msgid);
 }
 
-static bool notify(struct rpc_pending *pending, const char *method)
-{
-    struct rpc *rpc = pending->rpc;
-    return !rpc->out.is_overflow && rpc_stream_notify(rpc->server, pending->call, method, buffer_slice(&rpc->out)) == OK;
-}
-
-/* Says `why` (NULL: nothing) as the last notification, and ends it. */
+/* Says `why` as the last notification, and ends it. */
 static void end_stream(struct rpc_pending *pending, const char *why)
 {
     msgpack_packer packer;
-    if (why) {
-        begin_params(pending, &packer, 2);
-        pack_text(&packer, SLICE_LITERAL("code"));
-        pack_text(&packer, slice_from_text(why));
-        (void)notify(pending, "end");
-    }
-    (void)rpc_stream_end(pending->rpc->server, pending->call);
+    begin_params(pending, &packer, 2);
+    pack_text(&packer, SLICE_LITERAL("code"));
+    pack_text(&packer, slice_from_text(why));
+    (void)rpc_stream_end(pending->rpc->server, pending->call, "end", buffer_slice(&pending->rpc->out));
     rpc_pending_release(pending);
 }
 
-/* Returns: false when the stream has ended: its reader is gone or too slow. */
-static bool send_event(struct rpc_pending *pending, uint64_t version, struct json_value envelope)
+/* Returns: ERR_LIMIT: the reader is slow, nothing was sent. */
+static enum err send_event(struct rpc_pending *pending, uint64_t version, struct json_value envelope)
 {
+    struct rpc *rpc = pending->rpc;
     msgpack_packer packer;
     begin_params(pending, &packer, 2);
     pack_text(&packer, SLICE_LITERAL("event"));
-    json_pack(&pending->rpc->out, envelope);
-    if (!notify(pending, "event")) {
-        (void)rpc_stream_end(pending->rpc->server, pending->call);
-        rpc_pending_abandon(pending);
-        return false;
-    }
-    pending->u.stream.after = version;
-    return true;
+    json_pack(&rpc->out, envelope);
+    if (rpc->out.is_overflow)
+        return ERR_NO_MEMORY;
+    enum err code = rpc_stream_notify(rpc->server, pending->call, "event", buffer_slice(&rpc->out));
+    if (code == OK)
+        pending->u.stream.after = version;
+    return code;
 }
 
+static void read_on(struct rpc_pending *pending);
+
 /* ---- live -------------------------------------------------------------------------------------------------------------- */
+
+static void on_live_event(struct rpc_pending *pending, const struct conv_answer *answer)
+{
+    struct json_value envelope;
+    struct json_problem problem;
+    uint64_t after = pending->u.stream.after;
+    if (answer->version <= after || json_validate(answer->body, &envelope, &problem) != OK)
+        return; /* a page may have been ahead of the conversation's gate */
+    enum err code = answer->version == after + 1 ? send_event(pending, answer->version, envelope) : ERR_STALE;
+    if (code == OK)
+        return;
+    rpc_pending_leave(pending);
+    if (code == ERR_LIMIT || code == ERR_STALE)
+        read_on(pending);
+    else
+        end_stream(pending, rpc_code_of(code));
+}
 
 static void on_live_answer(struct rpc *rpc, struct rpc_pending *pending, struct msg **msg)
 {
     (void)rpc;
     const struct conv_answer *answer = container_of(*msg, struct conv_answer, msg);
-    struct json_value envelope;
-    struct json_problem problem;
-    if ((*msg)->kind == CONV_EVENT && json_validate(answer->body, &envelope, &problem) == OK)
-        (void)send_event(pending, answer->version, envelope);
+    if ((*msg)->kind == CONV_EVENT)
+        on_live_event(pending, answer);
     else if ((*msg)->kind == CONV_END)
         end_stream(pending, "ended");
     else if ((*msg)->kind == CONV_REFUSED)
@@ -153,8 +168,11 @@ static void send_page(struct rpc *rpc, struct rpc_pending *pending)
             return; /* goes on when that has left */
         if (!event_page_next(page, &event))
             break;
-        if (!send_event(pending, event.version, event.envelope))
+        enum err code = send_event(pending, event.version, event.envelope);
+        if (code != OK) {
+            end_stream(pending, rpc_code_of(code));
             return;
+        }
     }
     msg_destroy(rpc->worker, &pending->kept);
     if (page->has_next_page)
@@ -186,6 +204,32 @@ static void on_drained(struct rpc *rpc, struct rpc_pending *pending)
 
 static const struct rpc_waiter page_waiter = {.on_answer = on_page, .on_drained = on_drained};
 
+/* ---- waiting for room -------------------------------------------------------------------------------------------------- */
+
+/* What still comes of the subscription that was left will be read. */
+static void pass_over(struct rpc *rpc, struct rpc_pending *pending, struct msg **msg)
+{
+    (void)rpc, (void)pending, (void)msg;
+}
+
+static void on_room(struct rpc *rpc, struct rpc_pending *pending)
+{
+    (void)rpc;
+    read_on(pending);
+}
+
+static const struct rpc_waiter room_waiter = {.on_answer = pass_over, .on_drained = on_room};
+
+static void read_on(struct rpc_pending *pending)
+{
+    if (rpc_stream_unsent(pending->rpc->server, pending->call) > UNSENT_BYTES_MAX) {
+        pending->waiter = &room_waiter;
+    } else {
+        pending->waiter = &page_waiter;
+        ask_page(pending);
+    }
+}
+
 /* ---- looking ----------------------------------------------------------------------------------------------------------- */
 
 static void begin_stream(struct rpc *rpc, struct rpc_pending *pending, uint64_t version)
@@ -205,8 +249,7 @@ static void begin_stream(struct rpc *rpc, struct rpc_pending *pending, uint64_t 
         rpc_pending_refuse(pending, &(struct conv_answer){.code = code, .detail = detail});
         return;
     }
-    pending->waiter = &page_waiter;
-    ask_page(pending);
+    read_on(pending);
 }
 
 static void on_look(struct rpc *rpc, struct rpc_pending *pending, struct msg **msg)
@@ -257,6 +300,6 @@ void rpc_handle_unsubscribe(struct rpc *rpc, const struct rpc_asked *asked)
     pack_text(&packer, SLICE_LITERAL("after")); /* where to go on */
     msgpack_pack_uint64(&packer, pending->u.stream.after);
     rpc_answer_out(rpc, asked->call);
-    (void)rpc_stream_end(rpc->server, stream);
+    (void)rpc_stream_end(rpc->server, stream, NULL, (struct slice){0});
     rpc_pending_abandon(pending);
 }

@@ -59,7 +59,7 @@ struct rpc_pending;
 struct rpc_waiter {
     void (*on_answer)(struct rpc *rpc, struct rpc_pending *pending, struct msg **msg);
     void (*on_timer)(struct rpc *rpc, struct rpc_pending *pending);   /* NULL: sets none */
-    void (*on_drained)(struct rpc *rpc, struct rpc_pending *pending); /* a stream's bytes have left; NULL: no matter */
+    void (*on_drained)(struct rpc *rpc, struct rpc_pending *pending); /* a stream has room again; NULL: no matter */
     uint16_t kind_when_gone; /* CONV_ABANDON, CONV_UNSUBSCRIBE; 0: nobody needs to know */
 };
 
@@ -111,7 +111,9 @@ extern const struct slice rpc_tenant; /* the only one, until there is authentica
 struct rpc_pending *rpc_pending_open(struct rpc *rpc, const struct rpc_asked *asked, const struct rpc_waiter *waiter);
 /* Ends its life, after the call has ended. */
 void rpc_pending_release(struct rpc_pending *pending);
-/* Nobody waits any more: tells the conversation, then releases. */
+/* Tells the conversation that nobody waits any more, if it needs to know. */
+void rpc_pending_leave(struct rpc_pending *pending);
+/* The same, then releases. */
 void rpc_pending_abandon(struct rpc_pending *pending);
 struct slice rpc_pending_conversation(const struct rpc_pending *pending);
 /* Sends `fill` (what the kind needs) to the pending call's conversation; fills in where it goes, who asks and the trace. */

@@ -393,19 +393,33 @@ class Streams(RpcCase):
         rpc.say("s", "one")
         self.assertEqual(rpc.call("events.subscribe", conversation_id="s", after=4)[0]["code"], "bad_request")
 
-    def test_a_reader_that_does_not_read_is_cut_off_and_resumes(self):
-        self.start(config=CONFIG + "rpc: {send_bytes: 64KiB}\n")
-        slow, other = self.connect(), self.connect()
-        other.say("s", "one")
+    def subscribe_without_reading(self):
+        """(the connection, its subscription, messages said by the time that the stream waited)"""
+        slow, http = self.connect(), self.client()
+        http.say("s", "one")
         slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
-        slow.start("events.subscribe", conversation_id="s")
+        call = slow.start("events.subscribe", conversation_id="s")
         self.assertIsNone(slow.receive()[2])
         said = 1
         while self.metric("rpc_slow_readers_total") == 0:
             for _ in range(20):
-                other.say("s", "x" * 30000)
+                http.say("s", "x" * 30000)
             said += 20
-            self.assertLess(said, 2000, "a slow reader must be cut off")
+            self.assertLess(said, 2000, "a slow reader's stream must wait")
+        return slow, call, said
+
+    def test_a_slow_reader_misses_nothing(self):
+        self.start(config=CONFIG + "rpc: {send_bytes: 64KiB}\n")
+        slow, call, said = self.subscribe_without_reading()
+        versions = [event["version"] for event in self.events(slow, call, said * 3)]
+        self.assertEqual(versions, list(range(1, said * 3 + 1)))
+        self.client().say("s", "and lives on")
+        self.assertEqual(len(self.events(slow, call, 3)), 3)
+
+    def test_a_reader_that_does_not_read_is_cut_off_and_resumes(self):
+        self.start(config=CONFIG + "rpc: {send_bytes: 64KiB, idle_timeout: 700ms}\n")
+        slow, _, said = self.subscribe_without_reading()
+        wait_until(lambda: self.metric("rpc_connections") == 0, what="the end of who reads nothing")
         last = 0
         while True:
             frame = slow.receive()

@@ -233,6 +233,19 @@ static enum err notify(uint32_t number, size_t size)
     return part.result;
 }
 
+static void read_unsent(struct worker *worker, void *argument)
+{
+    (void)worker;
+    size_t *number = argument;
+    *number = rpc_stream_unsent(world.kept_server[*number], world.kept[*number]);
+}
+
+static size_t unsent_of(size_t number)
+{
+    stepped_run(0, read_unsent, &number);
+    return number;
+}
+
 /* ---- calls ---------------------------------------------------------------------------------------------------------------- */
 static void answers_leave_in_the_order_they_are_given(void **state)
 {
@@ -514,24 +527,61 @@ static void quiet_streams_hear_a_heartbeat(void **state)
 }
 
 /* P4: but the largest event passes alone. */
-static void a_slow_reader_of_a_stream_is_closed(void **state)
+static void a_stream_waits_for_a_slow_reader_and_goes_on(void **state)
+{
+    (void)state;
+    start(1, NULL, 1, (struct rpc_server_options){.send_bytes_max = 65536});
+    struct sim_client *client = connect_client();
+    int64_t ids[64];
+    ask(client, 9, "stream");
+    (void)hear(client);
+    assert_int_equal(notify(0, 300000), OK);
+    assert_int_equal(hear(client).size, 300000 + 5 + 9);
+    uint32_t sent = 0;
+    while (notify(0, 30000) == OK)
+        assert_true(++sent < 60);
+    stepped_advance(10 * SECOND);
+    assert_int_equal(world.gone_count, 0);
+    assert_int_equal(stats_of(0).streams, 1);
+    uint32_t drained = world.drained_count;
+    assert_int_equal(hear_ids(client, ids, 64), sent);
+    assert_true(world.drained_count > drained);
+    assert_int_equal(notify(0, 30000), OK);
+}
+
+static void a_reader_that_takes_nothing_at_all_is_closed(void **state)
 {
     (void)state;
     start(1, NULL, 1, (struct rpc_server_options){.send_bytes_max = 65536});
     struct sim_client *client = connect_client();
     ask(client, 9, "stream");
-    (void)hear(client);
-    assert_int_equal(notify(0, 300000), OK);
-    assert_int_equal(hear(client).size, 300000 + 5 + 9);
-    enum err result = OK;
-    for (int i = 0; result == OK; i++) {
-        assert_true(i < 100);
-        result = notify(0, 30000);
-    }
-    assert_int_equal(result, ERR_LIMIT);
-    stepped_settle();
+    while (notify(0, 30000) == OK)
+        continue;
+    stepped_advance(299 * SECOND);
+    assert_int_equal(stats_of(0).connections, 1);
+    stepped_advance(2 * SECOND);
     assert_int_equal(world.gone_count, 1);
     assert_int_equal(stats_of(0).connections, 0);
+}
+
+/* Who pipelines always has something unsent: a history must not wait for the moment when there is nothing. */
+static void a_stream_hears_of_room_before_all_has_left(void **state)
+{
+    (void)state;
+    start_plain();
+    struct sim_client *client = connect_client();
+    char bytes[8192];
+    ask(client, 9, "stream");
+    (void)hear(client);
+    assert_int_equal(notify(0, 300000), OK);
+    stepped_settle();
+    uint32_t drained = world.drained_count;
+    while (world.drained_count == drained) {
+        assert_true(sim_client_receive(client, bytes, sizeof bytes) > 0);
+        stepped_settle();
+    }
+    size_t unsent = unsent_of(0);
+    assert_true(unsent > 0 && unsent <= 65536);
 }
 
 static void streams_are_bounded_a_connection(void **state)
@@ -652,7 +702,9 @@ int main(void)
         cmocka_unit_test_teardown(a_drain_answers_what_is_open_and_takes_no_more, stop),
         cmocka_unit_test_teardown(a_stream_notifies_until_it_is_ended, stop),
         cmocka_unit_test_teardown(quiet_streams_hear_a_heartbeat, stop),
-        cmocka_unit_test_teardown(a_slow_reader_of_a_stream_is_closed, stop),
+        cmocka_unit_test_teardown(a_stream_waits_for_a_slow_reader_and_goes_on, stop),
+        cmocka_unit_test_teardown(a_reader_that_takes_nothing_at_all_is_closed, stop),
+        cmocka_unit_test_teardown(a_stream_hears_of_room_before_all_has_left, stop),
         cmocka_unit_test_teardown(streams_are_bounded_a_connection, stop),
         cmocka_unit_test_teardown(the_bytes_are_the_golden_ones, stop),
         cmocka_unit_test_teardown(faults_lose_and_double_nothing, stop),

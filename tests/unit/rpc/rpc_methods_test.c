@@ -475,6 +475,82 @@ static void a_subscription_looks_reads_and_lives(void **state)
     assert_heard("");
 }
 
+/* To a subscription that lives after version 4. Returns: its CONV_SUBSCRIBE. */
+static const struct conv_request *subscribe_live(void)
+{
+    ask("events.subscribe", "conversation_id", "c-17", "after", "#4", NULL);
+    reply(last_sent(), CONV_FINISHED, (struct conv_answer){.body = SLICE_LITERAL("{\"version\":4}")});
+    reply(last_sent(), CONV_FINISHED, (struct conv_answer){.body = SLICE_LITERAL("{\"events\":[],\"next\":null}")});
+    assert_int_equal(last_sent()->msg.kind, CONV_SUBSCRIBE);
+    (void)heard();
+    return last_sent();
+}
+
+/* Answers of calls that are not read yet: `count` of 100,000 bytes. */
+static void leave_unread(uint32_t count)
+{
+    static char body[100000];
+    snprintf(body, sizeof body, "{\"a\":\"%0*d\"}", (int)sizeof body - 10, 0);
+    for (uint32_t i = 0; i < count; i++) {
+        ask("conversation.get", "conversation_id", "c-17", NULL);
+        reply(last_sent(), CONV_FINISHED, (struct conv_answer){.body = slice_from_text(body)});
+    }
+}
+
+static void read_all(void)
+{
+    static char bytes[65536];
+    do {
+        settle();
+    } while (sim_client_receive(client, bytes, sizeof bytes) > 0);
+}
+
+/* A reader with much of whatever kind on its way: its events wait in the journal. */
+static void a_subscription_waits_for_room_in_the_journal(void **state)
+{
+    (void)state;
+    struct rpc_server_stats stats;
+    const struct conv_request *live = subscribe_live();
+    uint64_t token = live->reply_token;
+    leave_unread(4);
+    uint32_t before = sent_count;
+    reply(live, CONV_EVENT, (struct conv_answer){.version = 5, .body = SLICE_LITERAL(EVENT("5"))});
+    assert_int_equal(sent_count, before + 1);
+    assert_int_equal(last_sent()->msg.kind, CONV_UNSUBSCRIBE);
+    assert_int_equal(last_sent()->target_token, token);
+    reply(live, CONV_EVENT, (struct conv_answer){.version = 6, .body = SLICE_LITERAL(EVENT("6"))});
+    rpc_server_get_stats(server, &stats);
+    assert_int_equal(stats.connections, 1);
+    assert_int_equal(stats.streams, 1);
+    read_all();
+    assert_int_equal(sent_count, before + 2);
+    assert_int_equal(last_sent()->msg.kind, CONV_EVENTS);
+    assert_int_equal(last_sent()->after, 4);
+    reply(last_sent(), CONV_FINISHED,
+          (struct conv_answer){.body = SLICE_LITERAL("{\"events\":[" EVENT("5") "," EVENT("6") "],\"next\":null}")});
+    assert_heard(
+        "[2,event,[{subscription:7,event:{event:e5,version:5}}]][2,event,[{subscription:7,event:{event:e6,version:6}}]]");
+    assert_int_equal(last_sent()->msg.kind, CONV_SUBSCRIBE);
+    assert_int_equal(last_sent()->after, 6);
+}
+
+/* What is still under way from a subscription that was left is neither doubled nor leaves a gap. */
+static void only_the_next_event_is_sent(void **state)
+{
+    (void)state;
+    const struct conv_request *live = subscribe_live();
+    uint32_t before = sent_count;
+    reply(live, CONV_EVENT, (struct conv_answer){.version = 4, .body = SLICE_LITERAL(EVENT("4"))});
+    assert_heard("");
+    assert_int_equal(sent_count, before);
+    reply(live, CONV_EVENT, (struct conv_answer){.version = 6, .body = SLICE_LITERAL(EVENT("6"))});
+    assert_heard("");
+    assert_int_equal(sent_count, before + 2);
+    assert_int_equal(sent[before]->msg.kind, CONV_UNSUBSCRIBE);
+    assert_int_equal(last_sent()->msg.kind, CONV_EVENTS);
+    assert_int_equal(last_sent()->after, 4);
+}
+
 static void unsubscribing_tells_the_conversation(void **state)
 {
     (void)state;
@@ -518,6 +594,8 @@ int main(void)
         cmocka_unit_test(whatever_http_has_a_status_for_has_a_code),
         cmocka_unit_test_setup_teardown(reading_passes_the_answer_on, start, stop),
         cmocka_unit_test_setup_teardown(a_subscription_looks_reads_and_lives, start, stop),
+        cmocka_unit_test_setup_teardown(a_subscription_waits_for_room_in_the_journal, start, stop),
+        cmocka_unit_test_setup_teardown(only_the_next_event_is_sent, start, stop),
         cmocka_unit_test_setup_teardown(unsubscribing_tells_the_conversation, start, stop),
         cmocka_unit_test_setup_teardown(what_cannot_be_subscribed_to_is_refused, start, stop),
     };
