@@ -68,6 +68,7 @@ static void uncount(struct rpc_call *call)
         metrics_set(server->metrics.streams, --server->stats.streams);
     } else {
         connection->call_count--;
+        connection->large_count -= call->is_large;
         metrics_set(server->metrics.calls, --server->stats.calls);
     }
 }
@@ -115,6 +116,16 @@ void rpc_call_set_user(struct rpc_server *server, struct rpc_call_id id, void *u
         call->user = user;
 }
 
+void rpc_call_set_large(struct rpc_server *server, struct rpc_call_id id)
+{
+    struct rpc_call *call = find(server, id);
+    if (!call)
+        return;
+    ASSERT(!call->is_large && !call->is_stream);
+    call->is_large = true;
+    call->connection->large_count++;
+}
+
 void *rpc_call_user(struct rpc_server *server, struct rpc_call_id id)
 {
     const struct rpc_call *call = find(server, id);
@@ -153,6 +164,9 @@ enum err rpc_respond(struct rpc_server *server, struct rpc_call_id id, struct sl
     if (!call)
         return ERR_NOT_FOUND;
     ASSERT(!call->is_stream);
+    _Static_assert(RPC_UNSENT_BYTES_MAX <= TCP_OUTPUT_BYTES_MAX / 2, "behind them there is room for the largest answer");
+    if (tcp_connection_unsent(&call->connection->tcp) > RPC_UNSENT_BYTES_MAX)
+        return ERR_LIMIT;
     if (!call->is_notification)
         write_result(call, result);
     tcp_server_mark_dirty(&server->tcp, &call->connection->tcp); /* there is room for another */

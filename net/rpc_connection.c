@@ -14,7 +14,7 @@ static bool may_take(const struct rpc_connection *connection)
 {
     const struct rpc_server *server = rpc_connection_server(connection);
     return connection->tcp.state == TCP_OPEN && !connection->tcp.is_broken && !server->tcp.is_draining &&
-           connection->call_count < server->options.calls_max &&
+           connection->call_count < server->options.calls_max && connection->large_count < RPC_LARGE_CALLS_MAX &&
            tcp_connection_unsent(&connection->tcp) <= server->options.send_bytes_max;
 }
 

@@ -10,15 +10,18 @@
  * Invariants
  *  P1  A frame reaches the handler whole and within the limits (rpc_scan.h), or not at all. What can never be a frame is
  *      answered with an error of msgid nil; what is open is still answered, and that is the connection's end.
- *  P2  While calls_max calls of a connection are open, or more than send_bytes_max bytes wait for their reader, nothing more of
- *      it is taken, and soon nothing more received. A notification is a call like another until the handler has ended it.
+ *  P2  While calls_max calls of a connection are open, or RPC_LARGE_CALLS_MAX large ones, or more than send_bytes_max bytes wait
+ *      for their reader, nothing more of it is taken, and soon nothing more received. A notification is a call like another
+ *      until the handler has ended it.
  *  P3  Each call ends exactly once: by rpc_respond, by rpc_refuse, or by on_gone. One that became a stream ends by
  *      rpc_stream_end or by on_gone.
  *  P4  While more than send_bytes_max bytes wait for their reader, streams of its connection are told to wait: their handler goes
  *      on, from where it keeps what it has to say, when on_drained says that there is room. A reader that takes nothing at all
  *      for idle_ns_max is closed: it resumes by version.
  *  P5  A peer that has finished sending still gets its answers; its streams are gone.
- *  P6  Whoever has streams hears something at least every heartbeat_ns, so that a peer that vanished is noticed.
+ *  P6  No connection is closed for how much it has asked: an answer that would follow RPC_UNSENT_BYTES_MAX unsent bytes is not
+ *      taken (ERR_LIMIT), and the handler refuses the call instead.
+ *  P7  Whoever has streams hears something at least every heartbeat_ns, so that a peer that vanished is noticed.
  */
 #ifndef CIRANDA_NET_RPC_SERVER_H
 #define CIRANDA_NET_RPC_SERVER_H
@@ -31,6 +34,11 @@
 
 struct rpc_server;
 struct worker;
+
+enum {
+    RPC_LARGE_CALLS_MAX = 8,        /* open ones of a connection: pages of 4 MiB */
+    RPC_UNSENT_BYTES_MAX = 32 << 20 /* of a connection: as many pages, and the answers of small calls up to as much */
+};
 
 /* Names one call for later; stale ids are harmless. */
 struct rpc_call_id {
@@ -91,7 +99,7 @@ bool rpc_server_is_idle(const struct rpc_server *server); /* no open call and no
 void rpc_server_destroy(struct rpc_server *server);
 
 /* ---- answering; Thread: the call's worker. ERR_NOT_FOUND: the call is gone, which is no failure. ------------------------ */
-/* `result` is one value, MessagePack. */
+/* `result` is one value, MessagePack. Returns: ERR_LIMIT: too much waits for the reader; the call is as open as before (P6). */
 enum err rpc_respond(struct rpc_server *server, struct rpc_call_id call, struct slice result);
 enum err rpc_refuse(struct rpc_server *server, struct rpc_call_id call, const struct rpc_error *error);
 /* Answers, and keeps the id for notifications. Returns: ERR_LIMIT too many streams, ERR_EXISTS one of this msgid; the call is
@@ -104,6 +112,8 @@ enum err rpc_stream_notify(struct rpc_server *server, struct rpc_call_id call, c
 size_t rpc_stream_unsent(struct rpc_server *server, struct rpc_call_id call);
 /* `method` NULL: without a word; else that notification is the last, and waits for no room. */
 enum err rpc_stream_end(struct rpc_server *server, struct rpc_call_id call, const char *method, struct slice params);
+/* Its answer may take megabytes: counted for P2 until it is given. Once a call. */
+void rpc_call_set_large(struct rpc_server *server, struct rpc_call_id call);
 /* What the handler keeps of a call. Returns: NULL: never set, or the call is gone. */
 void rpc_call_set_user(struct rpc_server *server, struct rpc_call_id call, void *user);
 void *rpc_call_user(struct rpc_server *server, struct rpc_call_id call);

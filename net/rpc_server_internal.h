@@ -20,7 +20,7 @@ struct rpc_call {
     struct rpc_call_id id;
     void *user;
     uint32_t msgid;
-    bool is_notification, is_stream;
+    bool is_notification, is_large, is_stream;
 };
 
 struct rpc_connection {
@@ -28,6 +28,7 @@ struct rpc_connection {
     /* owner worker only */
     bool has_had_frame;
     uint32_t call_count, stream_count;
+    uint32_t large_count;           /* of the calls */
     struct tcp_link calls, streams; /* zeroed until the first settle */
     struct buffer input;            /* bytes that are not taken yet: memory only while there are some */
     size_t input_taken;             /* of them, from the front */

@@ -26,11 +26,16 @@ const struct rpc_method rpc_methods[] = {
      .needs_conversation = true,
      .is_message = true},
     {.name = "ping", .handle = handle_ping, .fields = TRACE_FIELDS},
-    {.name = "conversation.get", .handle = rpc_handle_get, .fields = CONVERSATION_FIELDS, .needs_conversation = true},
+    {.name = "conversation.get",
+     .handle = rpc_handle_get,
+     .fields = CONVERSATION_FIELDS,
+     .needs_conversation = true,
+     .is_large = true},
     {.name = "events.read",
      .handle = rpc_handle_events,
      .fields = CONVERSATION_FIELDS | RPC_FIELD(RPC_AFTER) | RPC_FIELD(RPC_LIMIT),
-     .needs_conversation = true},
+     .needs_conversation = true,
+     .is_large = true},
     {.name = "events.subscribe",
      .handle = rpc_handle_subscribe,
      .fields = CONVERSATION_FIELDS | RPC_FIELD(RPC_AFTER),
@@ -201,6 +206,8 @@ static void handle(struct rpc *rpc, struct rpc_asked *asked)
         rpc_answer_problem(rpc, asked->call, asked->problem);
         return;
     }
+    if (asked->method->is_large)
+        rpc_call_set_large(rpc->server, asked->call);
     asked->trace = trace_id_of(asked->params->trace_id, asked->params->traceparent);
     asked->method->handle(rpc, asked);
 }

@@ -88,8 +88,8 @@ void rpc_answer_out(struct rpc *rpc, struct rpc_call_id call)
 {
     if (rpc->out.is_overflow)
         rpc_answer_error(rpc, call, "internal", SLICE_LITERAL("the answer is larger than the server may send"), 0);
-    else
-        (void)rpc_respond(rpc->server, call, buffer_slice(&rpc->out));
+    else if (rpc_respond(rpc->server, call, buffer_slice(&rpc->out)) == ERR_LIMIT)
+        rpc_answer_code(rpc, call, ERR_OVERLOAD, SLICE_LITERAL("too many answers of this connection wait to be read"), 0);
 }
 
 void rpc_answer_problem(struct rpc *rpc, struct rpc_call_id call, const struct problem *problem)

@@ -38,6 +38,7 @@ struct rpc_method {
     void (*handle)(struct rpc *rpc, const struct rpc_asked *asked);
     uint32_t fields;         /* RPC_FIELD(...): what its params may hold */
     bool needs_conversation; /* conversation_id, a valid one */
+    bool is_large;           /* its answer may be a page of history */
     bool is_message; /* passes admission before it is read; taken as a notification, too, which no other method is */
 };
 extern const struct rpc_method rpc_methods[];

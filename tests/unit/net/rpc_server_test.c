@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The RPC server in the simulated world: order, bounds, deadlines, streams, drain, faults. Rows D3, D6, D7 of the bad-input
- * catalogue, and invariants P1-P6. Time is virtual: nothing here sleeps. */
+ * catalogue, and invariants P1-P7. Time is virtual: nothing here sleeps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@ static struct {
     uint32_t kept_count, gone_count, request_count, drained_count;
 } world;
 
-/* "now" is answered with its params, "later" by the test, "stream" becomes one; notifications are ended at once. */
+/* "now" is answered with its params, "later" and "large" by the test, "stream" becomes one; notifications are ended at once. */
 static void on_request(void *context, struct rpc_server *server, struct rpc_call_id call,
                        const struct rpc_request *request)
 {
@@ -49,6 +49,8 @@ static void on_request(void *context, struct rpc_server *server, struct rpc_call
     world.kept[world.kept_count] = call;
     world.kept_server[world.kept_count++] = server;
     rpc_call_set_user(server, call, &world.kept[world.kept_count - 1]);
+    if (slice_has_text(request->method, "large"))
+        rpc_call_set_large(server, call);
     if (slice_has_text(request->method, "stream"))
         assert_int_equal(rpc_stream_start(server, call, NIL), OK);
 }
@@ -204,23 +206,54 @@ static void answer_later(uint32_t number)
     stepped_run(0, answer_here, &number);
 }
 
+static void refuse_here(struct worker *worker, void *argument)
+{
+    (void)worker;
+    const uint32_t *number = argument;
+    const struct rpc_error error = {"limited", SLICE_LITERAL("too many"), 1500};
+    assert_int_equal(rpc_refuse(world.kept_server[*number], world.kept[*number], &error), OK);
+}
+
 struct part {
     uint32_t number;
     size_t size;
     enum err result;
 };
 
+/* One value of `size` bytes and its head. */
+static void pack_filling(struct buffer *text, size_t size)
+{
+    msgpack_packer packer;
+    buffer_init(text, (1 << 20) + 16);
+    pack_init(&packer, text);
+    msgpack_pack_bin(&packer, size);
+    memset(buffer_reserve(text, size + 1), 'n', size);
+    text->size += size;
+}
+
+static void answer_large_here(struct worker *worker, void *argument)
+{
+    (void)worker;
+    struct part *part = argument;
+    struct buffer text;
+    pack_filling(&text, part->size);
+    part->result = rpc_respond(world.kept_server[part->number], world.kept[part->number], buffer_slice(&text));
+    buffer_deinit(&text);
+}
+
+static enum err answer_large(uint32_t number)
+{
+    struct part part = {.number = number, .size = 1 << 20};
+    stepped_run(0, answer_large_here, &part);
+    return part.result;
+}
+
 static void notify_here(struct worker *worker, void *argument)
 {
     (void)worker;
     struct part *part = argument;
     struct buffer text;
-    msgpack_packer packer;
-    buffer_init(&text, 1 << 20);
-    pack_init(&packer, &text);
-    msgpack_pack_bin(&packer, part->size);
-    memset(buffer_reserve(&text, part->size + 1), 'n', part->size);
-    text.size += part->size;
+    pack_filling(&text, part->size);
     part->result =
         rpc_stream_notify(world.kept_server[part->number], world.kept[part->number], "event", buffer_slice(&text));
     buffer_deinit(&text);
@@ -346,6 +379,49 @@ static void nothing_is_read_while_answers_wait_for_their_reader(void **state)
     stepped_settle();
     assert_true(sent < 100000);
     assert_true(world.request_count < sent);
+}
+
+static void large_answers_are_made_a_few_at_a_time(void **state)
+{
+    (void)state;
+    start_plain();
+    struct sim_client *client = connect_client();
+    int64_t ids[32];
+    for (uint32_t i = 0; i < 20; i++)
+        ask(client, i, "large");
+    ask(client, 20, "now");
+    assert_int_equal(world.request_count, RPC_LARGE_CALLS_MAX);
+    answer_later(3);
+    assert_int_equal(world.request_count, RPC_LARGE_CALLS_MAX + 1);
+    for (uint32_t i = 0; i < 20; i++)
+        answer_later(i);
+    assert_int_equal(hear_ids(client, ids, 32), 21);
+}
+
+/* P6: a thousand small calls with large answers. */
+static void an_answer_too_many_is_refused_and_the_connection_kept(void **state)
+{
+    (void)state;
+    start_plain();
+    struct sim_client *client = connect_client();
+    enum { CALLS = 100 };
+    for (uint32_t i = 0; i < CALLS; i++)
+        ask(client, i, "later");
+    uint32_t answered = 0;
+    size_t size = 0, got;
+    while (answer_large(answered) == OK)
+        assert_true(++answered < CALLS);
+    assert_true(answered >= RPC_UNSENT_BYTES_MAX >> 20);
+    assert_int_equal(stats_of(0).calls, CALLS - answered); /* open as before */
+    for (uint32_t i = answered; i < CALLS; i++)
+        stepped_run(0, refuse_here, &i);
+    do {
+        got = hear(client).size;
+        size += got;
+    } while (got > 0);
+    assert_true(size > (size_t)answered << 20);
+    assert_int_equal(stats_of(0).connections, 1);
+    assert_int_equal(stats_of(0).calls, 0);
 }
 
 static void a_notification_holds_a_place_and_gets_no_answer(void **state)
@@ -506,7 +582,7 @@ static void a_stream_notifies_until_it_is_ended(void **state)
     assert_int_equal(rpc_stream_find(world.servers[0], world.kept[0], 8).generation, 0);
 }
 
-/* P6 */
+/* P7 */
 static void quiet_streams_hear_a_heartbeat(void **state)
 {
     (void)state;
@@ -598,13 +674,6 @@ static void streams_are_bounded_a_connection(void **state)
 }
 
 /* ---- bytes, faults -------------------------------------------------------------------------------------------------------- */
-static void refuse_here(struct worker *worker, void *argument)
-{
-    (void)worker, (void)argument;
-    const struct rpc_error error = {"limited", SLICE_LITERAL("too many"), 1500};
-    assert_int_equal(rpc_refuse(world.servers[0], world.kept[0], &error), OK);
-}
-
 /* A result, an error, a stream's answer, a notification, a heartbeat, a refusal: what other people's parsers read. */
 static void the_bytes_are_the_golden_ones(void **state)
 {
@@ -613,7 +682,7 @@ static void the_bytes_are_the_golden_ones(void **state)
     struct sim_client *client = connect_client();
     ask(client, 1, "now");
     ask(client, 2, "later");
-    stepped_run(0, refuse_here, NULL);
+    stepped_run(0, refuse_here, &(uint32_t){0});
     ask(client, 3, "stream");
     assert_int_equal(notify(1, 4), OK);
     stepped_advance(15 * SECOND);
@@ -691,6 +760,8 @@ int main(void)
         cmocka_unit_test_teardown(frames_in_single_bytes_are_the_same_frames, stop),
         cmocka_unit_test_teardown(calls_over_the_bound_wait_until_others_are_answered, stop),
         cmocka_unit_test_teardown(nothing_is_read_while_answers_wait_for_their_reader, stop),
+        cmocka_unit_test_teardown(large_answers_are_made_a_few_at_a_time, stop),
+        cmocka_unit_test_teardown(an_answer_too_many_is_refused_and_the_connection_kept, stop),
         cmocka_unit_test_teardown(a_notification_holds_a_place_and_gets_no_answer, stop),
         cmocka_unit_test_teardown(connections_go_to_the_worker_with_the_fewest, stop),
         cmocka_unit_test_teardown(what_is_no_frame_is_refused_once_and_what_is_open_answered, stop),
