@@ -64,6 +64,13 @@ static void *run_worker(void *worker)
     return NULL;
 }
 
+/* What a worker that is only these few lines does at the border of its turn. */
+static void *end_turn(struct worker *worker)
+{
+    lane_wake_due(worker);
+    return NULL;
+}
+
 static uint32_t sum(const uint32_t *counts)
 {
     return counts[0] + counts[1] + counts[2];
@@ -108,14 +115,14 @@ static void *send_two(void *worker_)
     struct worker *worker = worker_current_ = worker_;
     send(worker, worker->index, 0);
     send(worker, worker->index, 1);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void *send_one(void *worker_)
 {
     struct worker *worker = worker_current_ = worker_;
     send(worker, worker->index, 0);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_messages(void)
@@ -290,14 +297,14 @@ static void *give_away(void *worker_)
     struct actor *actor = container_of(msg_list_pop(&worker->run_queue.list), struct actor, link);
     worker->run_queue.count--;
     donation_move(worker, actor, s.workers[1]);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void *give_away_and_send(void *worker)
 {
     (void)give_away(worker);
     send(worker, 0, 1);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_queued(uint32_t worker_count)
@@ -313,7 +320,7 @@ static void *send_and_run(void *worker_)
     struct worker *worker = worker_current_ = worker_;
     send(worker, 1, 0); /* far away, on its way here, or here already */
     worker_run(worker);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_donation(void)
@@ -350,7 +357,7 @@ static void *send_and_move(void *worker_)
     send(worker, 2, 0);
     s.tasks[0].run = run_moved_sender;
     worker_post(s.workers[1], &s.tasks[0]);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_moving_sender(void)
@@ -380,7 +387,7 @@ static void *give(void *worker)
 {
     worker_current_ = worker;
     donation_give(worker);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void *ask_and_withdraw(void *worker)
@@ -388,7 +395,7 @@ static void *ask_and_withdraw(void *worker)
     worker_current_ = worker;
     donation_ask(worker);
     donation_withdraw(worker);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_claim(void)
@@ -496,7 +503,7 @@ static void *end_abroad(void *worker_)
     actor_end(worker, receiver(), OK, NULL);
     s.tasks[0].run = spawn_in_the_slot;
     worker_post(s.workers[0], &s.tasks[0]);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_slot(void)
@@ -534,7 +541,7 @@ static void *free_abroad(void *worker_)
     msg_flush_foreign(worker);
     s.tasks[0].run = use_the_block;
     worker_post(s.workers[0], &s.tasks[0]);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_block(void)
@@ -596,7 +603,7 @@ static void *spawn_first(void *worker_)
     struct worker *worker = worker_current_ = worker_;
     struct actor_id id;
     SCHEDULE_CHECK(actor_spawn(worker, &note_type, &s.life, NULL, &id) == OK);
-    return NULL;
+    return end_turn(worker);
 }
 
 static void begin_guessed_id(void)
