@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench/journal: durable appends a second at several group sizes, beside a raw loop of pwrite + fdatasync of the same bytes.
  *
- *   journal [--directory D] [--keys N] [--groups 1,8,64,1000] [--seconds S] [--rounds R] [--json]
+ *   journal [--directory D] [--keys N] [--groups 1,8,64,1000] [--seconds S] [--rounds R] [--json] [--marks]
  *
  * Records of 300 bytes, each to a random key of 100,000 that all have records already. The journal does all that it does in a
  * server: its own two threads, flushed commits, checksums, chains, sweeps of the heads, checkpoints. Before the first round
@@ -10,6 +10,9 @@
  * are told with each. An actor keeps two groups in flight, one being committed and one gathering, as load does;
  * group_count_max bounds the group. The raw loop overwrites a file that has its size already, which is the least that a disk
  * can be asked for. Rounds of both take turns; a rate is the median over the rounds, a ratio the median of each round's.
+ *
+ * With --marks each measured phase is framed by two lines on stderr, so that who traces system calls knows which of them belong to
+ * the flushes told of its row (bench/rows/journal.py).
  *
  * Processor time is the whole process's, user and system: message, commit, flush, answer. */
 #include <fcntl.h>
@@ -41,7 +44,7 @@ struct options {
     const char *directory;
     uint32_t keys, groups[GROUPS_MAX], group_count, rounds;
     double seconds;
-    bool is_json;
+    bool is_json, has_marks;
 };
 
 struct bench {
@@ -208,18 +211,26 @@ static double run_raw(const struct bench *bench, uint32_t group, double seconds)
     return rate;
 }
 
+static void mark(const struct bench *bench, const char *what, uint32_t group)
+{
+    if (bench->options.has_marks)
+        fprintf(stderr, "%s group %u\n", what, group);
+}
+
 static void run_row(struct bench *bench, uint32_t group, uint32_t round, struct row *row)
 {
     struct journal_stats before, after;
     double raw_rate = run_raw(bench, group, bench->options.seconds / 2);
     open_journal(bench, group);
     append_for(bench, group, 0.1, UINT64_MAX); /* what an opened journal finds out once */
+    mark(bench, "measuring", group);
     journal_get_stats(bench->journal, &before);
     double began_cpu = cpu_seconds();
     uint64_t began_ns = clock_mono_ns();
     append_for(bench, group, bench->options.seconds, UINT64_MAX);
     double elapsed_s = seconds_since(began_ns);
     journal_get_stats(bench->journal, &after);
+    mark(bench, "measured", group);
     ASSERT(after.appends - before.appends == bench->answered);
     row->cpu_s += cpu_seconds() - began_cpu;
     row->elapsed_s += elapsed_s;
@@ -284,7 +295,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
 {
     static const struct option names[] = {{"directory", 1, NULL, 'd'}, {"keys", 1, NULL, 'k'},   {"groups", 1, NULL, 'g'},
                                           {"seconds", 1, NULL, 's'},   {"rounds", 1, NULL, 'r'}, {"json", 0, NULL, 'j'},
-                                          {NULL, 0, NULL, 0}};
+                                          {"marks", 0, NULL, 'm'},     {NULL, 0, NULL, 0}};
     *options = (struct options){.directory = "bench-journal",
                                 .keys = KEYS_DEFAULT,
                                 .groups = {1, 8, 64, 1000},
@@ -302,6 +313,7 @@ static bool parse_options(int argc, char **argv, struct options *options)
         case 's': options->seconds = strtod(optarg, NULL); break;
         case 'r': options->rounds = (uint32_t)strtoul(optarg, NULL, 10); break;
         case 'j': options->is_json = true; break;
+        case 'm': options->has_marks = true; break;
         default: return false;
         }
     }
@@ -330,7 +342,7 @@ int main(int argc, char **argv)
     if (!parse_options(argc, argv, &bench.options)) {
         fprintf(stderr,
                 "usage: journal [--directory D] [--keys N >= %d] [--groups 1,8,64,1000] [--seconds S] [--rounds R] "
-                "[--json]\n",
+                "[--json] [--marks]\n",
                 4 * GROUP_MAX);
         return 2;
     }

@@ -280,7 +280,7 @@ static void read_back(const struct load_options *options, struct load_run **runs
 static bool is_failed(const struct load_options *options, const struct load_result *result)
 {
     return result->wrong || result->duplicates || result->lost || result->unanswered || result->read_back_wrong ||
-           result->answered == 0 || (result->refused && !options->refusals_ok);
+           result->latency_ns.total == 0 || (result->refused && !options->refusals_ok);
 }
 
 static double ms(uint64_t ns)

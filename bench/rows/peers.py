@@ -39,8 +39,8 @@ class Redis(Program):
 
     def add_rate(self, group, count, value_bytes=300):
         """XADDs a second at `group` commands a flush: so many are there when the event loop looks, each of up to 50 clients with
-        its share in its pipeline, since Redis flushes once a turn of its loop."""
-        clients = min(group, 50)
+        an equal share in its pipeline (64 are 32 clients with 2 each), since Redis flushes once a turn of its loop."""
+        clients = max(count for count in range(1, 51) if group % count == 0)
         out = subprocess.run(["redis-benchmark", "-p", str(self.port), "-c", str(clients), "-P", str(group // clients), "-n", str(count), "-r", "100000",
                               "--csv", "XADD", "stream:__rand_int__", "*", "data", "x" * value_bytes], stdout=subprocess.PIPE, text=True, check=True).stdout
         return float(out.strip().splitlines()[-1].split('","')[1])

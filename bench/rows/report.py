@@ -90,8 +90,8 @@ def write_plots(rows):
 
 
 NOTES = """Every row says its tier (T0 in memory, T1 the journal alone, T2 the server with everything) and whether flushes were on. "on, verified":
-the harness has counted fsync and fdatasync of the server's process from outside (strace) during a short run of the same work, and
-found at least as many as the journal tells of. Rates are medians of rounds that took turns with those of the peers, with the
+the harness has counted the flushes of the write-ahead log from outside (strace) during a short run of the same work, and
+found at least as many as the journal tells of; "on, not verified": the same server and journal, uncounted. Rates are medians of rounds that took turns with those of the peers, with the
 lowest and the highest; a ratio is the median of the ratios of neighbouring rounds (where peers ran in turn), ours over theirs.
 Load generators, peers and fake models share the cores with what they measure.
 

@@ -19,6 +19,7 @@ from .row import Row, significant
 
 LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "p999_ms")
 ECHO = ("--agent", "echo")
+ON = "on, not verified"  # the same server and journal as in the rows whose flushes are counted; here nobody counted
 
 
 def run(bench):
@@ -54,10 +55,10 @@ def per_turn(server, before):
     return {name: significant(value) for name, value in figures.items()}
 
 
-def closed(bench, server, *arguments, protocol="http"):
+def closed(bench, server, *arguments, protocol="http", seconds=None):
     """A closed loop over either protocol; RPC is read back over HTTP."""
     target = ["--rpc", server.rpc] if protocol == "rpc" else []
-    return bench.load(*target, "--http", server.http, "--seconds", bench.options.seconds, *ECHO, *arguments)
+    return bench.load(*target, "--http", server.http, "--seconds", seconds or bench.options.seconds, *ECHO, *arguments)
 
 
 def rounds_of(bench, row, measure):
@@ -124,7 +125,7 @@ def measure_side_by_side(bench, row, server, peers):
                             "--read-back", 0, *ECHO)
         row.more["seeds_stack_checked"] = latencies(theirs) | {"rate": round(theirs["rate"]), "ok": theirs["ok"]}
         row.more["seeds_stack_curve"] = theirs["curve"]
-    verified = verify_server(bench, server, lambda: bench.load("--http", server.http, "--seconds", 1, "--connections", 64, "--conversations", 4096, *ECHO))
+    verified = verify_server(bench, server, lambda: closed(bench, server, "--connections", 64, "--conversations", 4096, seconds=1))
     row.flushes = verified.pop("flushes")
     row.more.update(verified)
 
@@ -141,8 +142,9 @@ def simple(name, protocol, *arguments):
             add_latencies(row, results)
             row.more.update(per_turn(server, before))
             row.more["generator_cpu_s"] = middle(results, "generator_cpu_s")
-            verified = verify_server(bench, server, lambda: bench.load("--http", server.http, "--seconds", 1, "--connections", 64, *ECHO))
+            verified = verify_server(bench, server, lambda: closed(bench, server, *arguments, protocol=protocol, seconds=1))
             row.flushes = verified.pop("flushes")
+            row.more.update(verified)
         bench.done(row)
     return measure
 
@@ -150,7 +152,7 @@ def simple(name, protocol, *arguments):
 def open_loop(bench):
     """Latency at rates below the peak, from the intended start: what a customer waits."""
     for rate in (1000, 10000, 30000):
-        row = Row(f"http_open_{rate}", "T2", "turns/s", "on")
+        row = Row(f"http_open_{rate}", "T2", "turns/s", ON)
         with Server(bench) as server:
             results = rounds_of(bench, row, lambda: bench.load("--http", server.http, "--rate", rate, "--connections", 256, "--conversations", 4096, "--warmup", 1,
                                                                "--seconds", bench.options.seconds, *ECHO))
@@ -161,7 +163,7 @@ def open_loop(bench):
 # ---- many -----------------------------------------------------------------------------------------------------------------
 
 def dialogues(bench):
-    row = Row("dialogues_10000_open", "T2", "turns/s", "on")
+    row = Row("dialogues_10000_open", "T2", "turns/s", ON)
     source = ["--dialogues", bench.options.dialogues] if bench.options.dialogues else []
     with Server(bench) as server:
         result = bench.load("--http", server.http, *source, "--conversations", 10000, "--connections", 2000, "--rate", 10000, "--seconds", bench.options.long,
@@ -174,7 +176,7 @@ def dialogues(bench):
 
 def model(bench):
     """Turns in flight with a model that takes 5 s (1 s to the first token, 40 tokens over 4 s); what the server adds to it."""
-    row = Row("model_10000_in_flight", "T2", "turns/s", "on")
+    row = Row("model_10000_in_flight", "T2", "turns/s", ON)
     with Program([bench.binary("bench/fake_model"), "--listen", "127.0.0.1:0", "--first-token-ms", 1000, "--tokens", 40, "--stream-ms", 4000],
                  bench.log) as fake, Server(bench, {"127.0.0.1:9999": fake.ready["http"]}) as server:
         result = bench.load("--http", server.http, "--conversations", 12000, "--connections", 5000, "--rate", 2020, "--seconds", bench.options.long, "--warmup", 8,
@@ -189,7 +191,7 @@ def model(bench):
 def conversation_bytes(bench):
     """The slope between two numbers of conversations, so that what the server needs for itself does not count."""
     for name, replace in (("conversation_bytes_awake", {}), ("conversation_bytes_passivated", {"idle: 600s": "idle: 50ms"})):
-        row = Row(name, "T2", "bytes", "on")
+        row = Row(name, "T2", "bytes", ON)
         with Server(bench, replace) as server:
             def resident(count):
                 bench.load("--http", server.http, "--connections", 256, "--conversations", count, "--rate", 8000, "--seconds", count / 8000 + 1, "--text-bytes", 64,
@@ -250,7 +252,7 @@ def say_once(bench, server, count, name):
 def idle_streams(bench):
     """10,000 clients that listen to a conversation of theirs in which nothing happens."""
     count = 1000 if bench.options.quick else 9500  # one process may open 20,000 descriptors, the server's connections and ours
-    row = Row("idle_streams", "T2", "bytes/stream", "on")
+    row = Row("idle_streams", "T2", "bytes/stream", ON)
     with Server(bench) as server:
         paths = say_once(bench, server, count, "idle")
         alone = steady(bench, server)
@@ -270,7 +272,7 @@ def slow_readers(bench):
     """Clients that subscribe to busy conversations and never read: what they cost the others, and the server's memory beyond what
     the same talk costs without them."""
     count = 100 if bench.options.quick else 1000
-    row = Row("slow_readers", "T2", "bytes/reader", "on")
+    row = Row("slow_readers", "T2", "bytes/reader", ON)
 
     def talk(name, readers):
         """The memory that is grown meanwhile; the conversations are there after a second, and then the readers."""
@@ -317,7 +319,7 @@ def million(bench):
     lines, is_content = run_script(bench, "million.py", "--json", "--rounds", bench.options.rounds, *size)
     for line in lines:
         line.pop("tier", None)
-        row = Row(line.pop("bench"), "T2", line.pop("unit", "turns/s"), "on")
+        row = Row(line.pop("bench"), "T2", line.pop("unit", "turns/s"), ON)
         if "rate" in line:
             row.add(line.pop("rate"))
         row.more.update(line)
@@ -326,17 +328,19 @@ def million(bench):
 
 
 def overload(bench):
-    """bench/overload.py: ten times the peak, then a disk that hangs; the goodput, and what everybody else notices."""
+    """bench/overload.py: a demand of ten times the peak, over either protocol, then a disk that hangs; the goodput, and what everybody
+    else notices."""
     need("strace")
-    lines, is_content = run_script(bench, "overload.py")
-    for line in lines:
-        row = Row(f"overload_{line.pop('phase')}", "T2", "turns/s", "on")
-        rate = line.pop("goodput", None) or line.pop("rate", None)
-        if rate:
-            row.add(rate)
-        row.more.update(line)
-        row.is_failed = not is_content
-        bench.done(row)
+    for protocol, hang in (("http", 2), ("rpc", 0)):
+        lines, is_content = run_script(bench, "overload.py", "--protocol", protocol, "--hang", hang)
+        for line in lines:
+            row = Row(f"overload_{line.pop('protocol')}_{line.pop('phase')}", "T2", "turns/s", ON)
+            for member in ("rate", "goodput"):
+                if member in line:
+                    row.add(line.pop(member))
+            row.more.update(line)
+            row.is_failed = not is_content
+            bench.done(row)
 
 
 ROWS = {
