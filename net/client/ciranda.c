@@ -32,7 +32,6 @@ struct ciranda_client {
     int fd;
     uint32_t next_call, calls_open;
     struct bytes out;
-    size_t out_sent;
     struct bytes in;
     size_t in_taken;    /* from here on it is not yet given out */
     struct bytes taken; /* the answer that was taken out of turn */
@@ -184,6 +183,8 @@ static void set_defaults(struct ciranda_options *options)
         options->answer_bytes_max = (size_t)16 << 20;
     if (options->held_bytes_max == 0)
         options->held_bytes_max = (size_t)64 << 20;
+    if (options->held_bytes_max < options->answer_bytes_max)
+        options->held_bytes_max = options->answer_bytes_max; /* or a whole frame would never be there */
 }
 
 enum ciranda_result ciranda_connect(const char *host, const char *port, const struct ciranda_options *options,
@@ -292,7 +293,7 @@ static enum ciranda_result start_call(struct ciranda_client *client, const char 
     size_t size = size_at_most(fields, count);
     if (client->calls_open >= client->options.calls_max || size > REQUEST_BYTES_MAX)
         return fail(client, CIRANDA_LIMIT, method);
-    if (client->out.size - client->out_sent > FLUSH_BYTES) {
+    if (client->out.size > FLUSH_BYTES) {
         enum ciranda_result result = ciranda_flush(client);
         if (result != CIRANDA_OK)
             return result;
@@ -396,29 +397,44 @@ static enum ciranda_result receive_some(struct ciranda_client *client)
     return CIRANDA_OK;
 }
 
+/* Sends what the socket takes now. */
+static enum ciranda_result send_some(struct ciranda_client *client)
+{
+    size_t sent = 0;
+    while (sent < client->out.size) {
+        ssize_t size = send(client->fd, client->out.data + sent, client->out.size - sent, MSG_NOSIGNAL);
+        if (size > 0)
+            sent += (size_t)size;
+        else if (errno == EAGAIN)
+            break;
+        else if (errno == EPIPE || errno == ECONNRESET)
+            return fail(client, CIRANDA_CLOSED, "send");
+        else if (errno != EINTR)
+            return fail(client, CIRANDA_SYSTEM, "send");
+    }
+    remove_front(&client->out, sent);
+    return CIRANDA_OK;
+}
+
+/* Waits until the socket has something or takes something, and does both: whoever waits for the one must not hold up the other.
+ * Receives first: what the server said before it closed is still there. */
+static enum ciranda_result exchange_some(struct ciranda_client *client, int64_t deadline_ms, const char *what)
+{
+    int events = (client->has_peer_closed ? 0 : POLLIN) | (client->out.size > 0 ? POLLOUT : 0);
+    int ready = wait_for(client->fd, (short)events, deadline_ms);
+    if (ready <= 0)
+        return fail(client, ready == 0 ? CIRANDA_TIMEOUT : CIRANDA_SYSTEM, what);
+    enum ciranda_result result = ready & ~POLLOUT && !client->has_peer_closed ? receive_some(client) : CIRANDA_OK;
+    return result == CIRANDA_OK ? send_some(client) : result;
+}
+
 enum ciranda_result ciranda_flush(struct ciranda_client *client)
 {
     int64_t deadline_ms = deadline_after(client, -1);
-    while (client->out_sent < client->out.size) {
-        ssize_t size =
-            send(client->fd, client->out.data + client->out_sent, client->out.size - client->out_sent, MSG_NOSIGNAL);
-        if (size > 0) {
-            client->out_sent += (size_t)size;
-            continue;
-        }
-        if (errno == EPIPE || errno == ECONNRESET)
-            return fail(client, CIRANDA_CLOSED, "send");
-        if (errno != EAGAIN && errno != EINTR)
-            return fail(client, CIRANDA_SYSTEM, "send");
-        int ready = wait_for(client->fd, client->has_peer_closed ? POLLOUT : POLLIN | POLLOUT, deadline_ms);
-        if (ready <= 0)
-            return fail(client, ready == 0 ? CIRANDA_TIMEOUT : CIRANDA_SYSTEM, "send");
-        enum ciranda_result result = ready & POLLIN ? receive_some(client) : CIRANDA_OK;
-        if (result != CIRANDA_OK)
-            return result;
-    }
-    client->out.size = client->out_sent = 0;
-    return CIRANDA_OK;
+    enum ciranda_result result = send_some(client);
+    while (result == CIRANDA_OK && client->out.size > 0)
+        result = exchange_some(client, deadline_ms, "send");
+    return result;
 }
 
 /* ---- MessagePack, read --------------------------------------------------------------------------------------------------- */
@@ -636,10 +652,8 @@ static enum ciranda_result wait_for_bytes(struct ciranda_client *client, int64_t
 {
     if (client->has_peer_closed)
         return fail(client, CIRANDA_CLOSED, "receive");
-    int ready = wait_for(client->fd, POLLIN, deadline_ms);
-    if (ready < 0)
-        return fail(client, CIRANDA_SYSTEM, "receive");
-    return ready == 0 ? fail(client, CIRANDA_TIMEOUT, "receive") : receive_some(client);
+    enum ciranda_result result = exchange_some(client, deadline_ms, "receive");
+    return result == CIRANDA_CLOSED ? CIRANDA_OK : result; /* of the sending half: the other has its last words */
 }
 
 /* Finds the next whole frame from *at on, waiting for it if need be; *at is then behind it. */
@@ -658,7 +672,7 @@ static enum ciranda_result next_frame(struct ciranda_client *client, size_t *at,
     return read_frame(client, (struct ciranda_value){begin, end}, ret_frame);
 }
 
-/* What was given out is no longer lent. */
+/* What was given out is no longer lent; what is unsent leaves as far as it can without waiting. */
 static enum ciranda_result begin_receive(struct ciranda_client *client)
 {
     if (client->in_taken == client->in.size || client->in_taken > RECEIVE_BYTES) {
@@ -666,13 +680,14 @@ static enum ciranda_result begin_receive(struct ciranda_client *client)
         client->scan_at -= client->in_taken;
         client->in_taken = 0;
     }
-    return ciranda_flush(client);
+    enum ciranda_result result = send_some(client);
+    return result == CIRANDA_CLOSED ? CIRANDA_OK : result; /* what came before the close is still there */
 }
 
 enum ciranda_result ciranda_receive(struct ciranda_client *client, int timeout_ms, struct ciranda_frame *ret_frame)
 {
     enum ciranda_result result = begin_receive(client);
-    if (result == CIRANDA_OK || result == CIRANDA_CLOSED) /* what came before the close is still there */
+    if (result == CIRANDA_OK)
         result = next_frame(client, &client->in_taken, deadline_after(client, timeout_ms), ret_frame);
     if (result == CIRANDA_OK && !ret_frame->is_notification && ret_frame->call != 0)
         client->calls_open--;
@@ -701,7 +716,7 @@ enum ciranda_result ciranda_receive_call(struct ciranda_client *client, uint32_t
     int64_t deadline_ms = deadline_after(client, timeout_ms);
     enum ciranda_result result = begin_receive(client);
     size_t at = client->in_taken;
-    while (result == CIRANDA_OK || result == CIRANDA_CLOSED) {
+    while (result == CIRANDA_OK) {
         size_t begin = at;
         result = next_frame(client, &at, deadline_ms, ret_frame);
         if (result != CIRANDA_OK)

@@ -44,7 +44,7 @@ struct ciranda_options {
     int timeout_ms;          /* of a send; 0: 30,000 */
     uint32_t calls_max;      /* in flight; 0: 1,024, as many as the server takes */
     size_t answer_bytes_max; /* of one frame; 0: 16 MiB */
-    size_t held_bytes_max;   /* received and not yet asked for; 0: 64 MiB */
+    size_t held_bytes_max;   /* received and not yet asked for, at least answer_bytes_max; 0: 64 MiB */
 };
 
 /* `host` is a name or an address, `port` a number or service. `options` may be NULL. Owns: *ret_client is the caller's. On a
@@ -95,10 +95,11 @@ struct ciranda_frame {
     struct ciranda_value params; /* its map */
 };
 
-/* The next answer or notification. `timeout_ms` -1: options.timeout_ms; 0: only what is there. An error of the server's that
- * belongs to no call (call 0, is_error) comes before CIRANDA_CLOSED. */
+/* The next answer or notification. `timeout_ms` -1: options.timeout_ms; 0: only what is there. What is held is handed out at once,
+ * whether or not all could be sent. An error of the server's that belongs to no call (call 0, is_error) comes before
+ * CIRANDA_CLOSED. */
 enum ciranda_result ciranda_receive(struct ciranda_client *client, int timeout_ms, struct ciranda_frame *ret_frame);
-/* The answer to `call`; what else comes is kept. */
+/* The answer to `call`; what else comes is kept. Returns: CIRANDA_LIMIT: held_bytes_max are kept, and ciranda_receive makes room. */
 enum ciranda_result ciranda_receive_call(struct ciranda_client *client, uint32_t call, int timeout_ms,
                                          struct ciranda_frame *ret_frame);
 

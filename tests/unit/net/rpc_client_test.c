@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <arpa/inet.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,7 +16,17 @@
 #include "net/client/ciranda.h"
 
 static struct ciranda_client *client;
-static int peer;
+static int peer, longest_wait_ms;
+
+/* How long the client was ready to wait, whatever it then took. */
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    if (timeout_ms > longest_wait_ms)
+        longest_wait_ms = timeout_ms;
+    return __real_poll(fds, count, timeout_ms);
+}
 
 static void start(const struct ciranda_options *options)
 {
@@ -24,6 +35,8 @@ static void start(const struct ciranda_options *options)
     char port[16], error[256] = "";
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&place, sizeof place), 0);
+    int receive_bytes = 65536; /* of the peer; fixed, or its window would grow while it does not read */
+    assert_int_equal(setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes), 0);
     assert_int_equal(listen(listener, 1), 0);
     assert_int_equal(getsockname(listener, (struct sockaddr *)&place, &size), 0);
     snprintf(port, sizeof port, "%u", ntohs(place.sin_port));
@@ -221,6 +234,53 @@ static void a_value_of_another_type_is_said_to_be(void **state)
     assert_int_equal(ciranda_element(frame.result, 3, &value), CIRANDA_NOT_FOUND);
 }
 
+/* A server that reads nothing: until the sockets' buffers are full, and the client, with something left to send, is told `end`. */
+static void fill_the_socket(enum ciranda_result end)
+{
+    static char text[1 << 19];
+    uint32_t call;
+    memset(text, 'x', sizeof text - 1);
+    const struct ciranda_message message = {.conversation_id = "c", .text = text, .wait_ms = -1};
+    for (int ends = 0; ends < 5;) { /* the buffers may grow after the first */
+        enum ciranda_result result = ciranda_start_message(client, &message, &call);
+        ends = result == end ? ends + 1 : 0;
+        assert_true(result == CIRANDA_OK || result == end);
+    }
+    longest_wait_ms = 0;
+}
+
+static void what_is_held_is_handed_out_though_nothing_can_be_sent(void **state)
+{
+    (void)state;
+    start(&(struct ciranda_options){.timeout_ms = 20});
+    struct ciranda_frame frame;
+    SAY("\x94\x01\x01\xc0\x01\x94\x01\x02\xc0\x02");
+    fill_the_socket(CIRANDA_TIMEOUT);
+    assert_int_equal(ciranda_receive_call(client, 2, 0, &frame), CIRANDA_OK);
+    assert_int_equal(frame.call, 2);
+    assert_int_equal(ciranda_receive(client, 0, &frame), CIRANDA_OK);
+    assert_int_equal(frame.call, 1);
+    assert_int_equal(ciranda_receive(client, 0, &frame), CIRANDA_TIMEOUT);
+    assert_int_equal(longest_wait_ms, 0); /* of its own timeout, not that of a send */
+}
+
+static void a_client_that_holds_its_limit_goes_on(void **state)
+{
+    (void)state;
+    start(&(struct ciranda_options){.timeout_ms = 20, .answer_bytes_max = 4096, .held_bytes_max = 1000});
+    enum { FRAMES = 30000 };
+    static const char heartbeat[] = "\x93\x02\xa1h\x91\x80";
+    static char bytes[FRAMES * (sizeof heartbeat - 1)];
+    struct ciranda_frame frame;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = heartbeat[i % (sizeof heartbeat - 1)];
+    say_bytes(bytes, sizeof bytes);
+    fill_the_socket(CIRANDA_LIMIT);
+    for (int i = 0; i < FRAMES; i++)
+        assert_int_equal(ciranda_receive(client, 0, &frame), CIRANDA_OK);
+    assert_int_equal(ciranda_receive(client, 0, &frame), CIRANDA_TIMEOUT);
+}
+
 static void nobody_there_is_told_in_plain_words(void **state)
 {
     (void)state;
@@ -243,6 +303,8 @@ int main(void)
         cmocka_unit_test_teardown(what_is_no_answer_is_a_protocol_error, stop),
         cmocka_unit_test_teardown(the_last_words_come_before_the_end, stop),
         cmocka_unit_test_teardown(a_value_of_another_type_is_said_to_be, stop),
+        cmocka_unit_test_teardown(what_is_held_is_handed_out_though_nothing_can_be_sent, stop),
+        cmocka_unit_test_teardown(a_client_that_holds_its_limit_goes_on, stop),
         cmocka_unit_test(nobody_there_is_told_in_plain_words),
     };
     return cmocka_run_group_tests_name("rpc_client", tests, NULL, NULL);
