@@ -287,6 +287,11 @@ void rpc_handle_subscribe(struct rpc *rpc, const struct rpc_asked *asked)
 
 void rpc_handle_unsubscribe(struct rpc *rpc, const struct rpc_asked *asked)
 {
+    if (!(asked->params->present & RPC_FIELD(RPC_SUBSCRIPTION))) { /* 0 is a name like another */
+        problem_add_error(asked->problem, 400, "/subscription", "is required");
+        rpc_answer_problem(rpc, asked->call, asked->problem);
+        return;
+    }
     struct rpc_call_id none = {0}, stream = none;
     if (asked->params->subscription <= UINT32_MAX)
         stream = rpc_stream_find(rpc->server, asked->call, (uint32_t)asked->params->subscription);

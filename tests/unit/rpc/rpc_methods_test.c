@@ -32,6 +32,7 @@ static struct sim_client *client;
 static char address[64];
 static struct conv_request *sent[SENT_MAX];
 static uint32_t sent_count;
+static int next_msgid;
 static enum err directory_code, admission_code;
 
 /* The played directory: linked before the real one. */
@@ -106,6 +107,7 @@ static int start(void **state)
     struct error error = {0};
     sim_world_reset(1, NULL);
     sent_count = 0;
+    next_msgid = 7;
     directory_code = admission_code = OK;
     struct runtime_options options = {.worker_count = 1, .on_start = on_start, .on_stop = on_stop};
     if (runtime_create(&options, &runtime, &error) != OK)
@@ -130,7 +132,7 @@ static int stop(void **state)
 
 /* ---- frames -------------------------------------------------------------------------------------------------------------- */
 
-/* Params as key, value, ..., NULL: a value that begins with '#' is a number. Sends request 7, or a notification. */
+/* Params as key, value, ..., NULL: a value that begins with '#' is a number. Sends request next_msgid, or a notification. */
 static void ask_with(const char *method, bool is_notification, va_list fields)
 {
     struct buffer params, frame;
@@ -151,7 +153,7 @@ static void ask_with(const char *method, bool is_notification, va_list fields)
     msgpack_pack_array(&packer, is_notification ? 3 : 4);
     msgpack_pack_int(&packer, is_notification ? 2 : 0);
     if (!is_notification)
-        msgpack_pack_int(&packer, 7);
+        msgpack_pack_int(&packer, next_msgid);
     pack_text(&packer, slice_from_text(method));
     msgpack_pack_array(&packer, 1);
     msgpack_pack_map(&packer, pairs);
@@ -593,6 +595,33 @@ static void unsubscribing_tells_the_conversation(void **state)
     assert_non_null(strstr(heard(), "code:not_found"));
 }
 
+static void unsubscribing_names_a_subscription(void **state)
+{
+    (void)state;
+    next_msgid = 0;
+    (void)subscribe_live();
+    uint32_t before = sent_count;
+    next_msgid = 1;
+    ask("events.unsubscribe", NULL);
+    assert_heard("[1,1,{code:bad_request,message:/subscription is required},nil]");
+    assert_int_equal(sent_count, before);
+    ask("events.unsubscribe", "subscription", "#0", NULL);
+    assert_heard("[1,1,nil,{subscription:0,after:4}]");
+}
+
+/* The msgid names the stream until it ends. */
+static void a_msgid_names_one_subscription(void **state)
+{
+    (void)state;
+    (void)subscribe_live();
+    ask("events.subscribe", "conversation_id", "c-18", NULL);
+    reply(last_sent(), CONV_FINISHED, (struct conv_answer){.body = SLICE_LITERAL("{\"version\":0}")});
+    assert_heard("[1,7,{code:wrong_state,message:a subscription of this connection has this msgid},nil]");
+    ask("events.unsubscribe", "subscription", "#7", NULL);
+    assert_heard("[1,7,nil,{subscription:7,after:4}]");
+    (void)subscribe_live();
+}
+
 static void what_cannot_be_subscribed_to_is_refused(void **state)
 {
     (void)state;
@@ -623,6 +652,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_the_next_event_is_sent, start, stop),
         cmocka_unit_test_setup_teardown(an_answer_that_finds_no_room_is_an_overload, start, stop),
         cmocka_unit_test_setup_teardown(unsubscribing_tells_the_conversation, start, stop),
+        cmocka_unit_test_setup_teardown(unsubscribing_names_a_subscription, start, stop),
+        cmocka_unit_test_setup_teardown(a_msgid_names_one_subscription, start, stop),
         cmocka_unit_test_setup_teardown(what_cannot_be_subscribed_to_is_refused, start, stop),
     };
     return cmocka_run_group_tests_name("rpc_methods", tests, NULL, NULL);
