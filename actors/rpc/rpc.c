@@ -171,11 +171,9 @@ static void handle_ping(struct rpc *rpc, const struct rpc_asked *asked)
     msgpack_packer packer;
     buffer_clear(&rpc->out);
     pack_init(&packer, &rpc->out);
-    msgpack_pack_map(&packer, 3);
+    msgpack_pack_map(&packer, 2);
     pack_text(&packer, SLICE_LITERAL("version"));
     pack_text(&packer, SLICE_LITERAL(CIRANDA_VERSION));
-    pack_text(&packer, SLICE_LITERAL("is_draining"));
-    rpc->services->is_draining ? msgpack_pack_true(&packer) : msgpack_pack_false(&packer);
     pack_text(&packer, SLICE_LITERAL("trace_id"));
     pack_text(&packer, trace_id_slice(&asked->trace));
     rpc_answer_out(rpc, asked->call);

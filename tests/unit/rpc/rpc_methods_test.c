@@ -430,6 +430,13 @@ static void whatever_http_has_a_status_for_has_a_code(void **state)
 #undef ERR
 }
 
+static void a_ping_says_which_server_it_is(void **state)
+{
+    (void)state;
+    ask("ping", "trace_id", "trace-9", NULL);
+    assert_heard("[1,7,nil,{version:" CIRANDA_VERSION ",trace_id:trace-9}]");
+}
+
 /* ---- reading ------------------------------------------------------------------------------------------------------------- */
 
 static void reading_passes_the_answer_on(void **state)
@@ -646,6 +653,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_notification_is_sent_and_ends_when_durable, start, stop),
         cmocka_unit_test_setup_teardown(a_directory_that_takes_no_more_is_an_overload, start, stop),
         cmocka_unit_test(whatever_http_has_a_status_for_has_a_code),
+        cmocka_unit_test_setup_teardown(a_ping_says_which_server_it_is, start, stop),
         cmocka_unit_test_setup_teardown(reading_passes_the_answer_on, start, stop),
         cmocka_unit_test_setup_teardown(a_subscription_looks_reads_and_lives, start, stop),
         cmocka_unit_test_setup_teardown(a_subscription_waits_for_room_in_the_journal, start, stop),
