@@ -123,8 +123,8 @@ def restart(options, many):
         messages = json.loads(page.read())["messages"]
     if status != 200:
         raise SystemExit(f"the first answer after the restart was {status}")
-    if messages != 2:  # the one that made it, long asleep when the kill came, and this one
-        raise SystemExit(f"after the restart {conversation} knows {messages} messages, not 2")
+    if messages != 4:  # of two turns, message and reply each: the one that made it, long asleep when the kill came, and this one
+        raise SystemExit(f"after the restart {conversation} knows {messages} messages, not 4")
     print_row(options, "million_restart", rate=round(first, 3), unit="s", ready_s=round(ready, 3), known=options.known, messages_known=messages)
 
 
