@@ -57,9 +57,17 @@ class Bench:
         return result
 
     def wrk(self, address, connections=64):
-        """An independent generator, so that a comparison does not hang on ours; every side gets the same requests."""
+        """An independent generator, so that a comparison does not hang on ours; every side gets the same requests. It has one thread:
+        `cores` near 1 says that it could not say more, and the rate is the generator's."""
         command = ["wrk", "-t1", f"-c{connections}", f"-d{self.options.seconds}", "-s", os.path.join(BENCH, "turns.lua"), f"http://{address}"]
-        result = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip().splitlines()[-1])
+        wrk = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with wrk.stdout:
+            out = wrk.stdout.read()
+        _, status, used = os.wait4(wrk.pid, 0)
+        wrk.returncode = os.waitstatus_to_exitcode(status)
+        if wrk.returncode:
+            raise RuntimeError(f"{' '.join(command)}: exit {wrk.returncode}")
+        result = json.loads(out.strip().splitlines()[-1])
         if result["bad"]:
             raise RuntimeError(f"{result['bad']} requests to {address} failed")
-        return {"rate": result["requests"] / (result["us"] / 1e6), "p99_ms": result["p99_us"] / 1000}
+        return {"rate": result["requests"] / (result["us"] / 1e6), "p99_ms": result["p99_us"] / 1000, "cores": (used.ru_utime + used.ru_stime) / (result["us"] / 1e6)}

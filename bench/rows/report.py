@@ -95,6 +95,7 @@ found at least as many as the journal tells of; "on, not verified": the same ser
 lowest and the highest; a ratio is the median of the ratios of neighbouring rounds (where peers ran in turn), ours over theirs.
 Load generators, peers and fake models share the cores with what they measure.
 
+- `wrk_cores` is what wrk, with its one thread, took of a core; a side named in `generator_bound` could have answered more.
 - nginx answers the same requests with two constant bytes: what two cores can do over HTTP when nothing is done.
 - `seeds_stack` is Express, a Redis lock a conversation, Redis Streams and PostgreSQL ([bench/peers/seeds_stack](../bench/peers/seeds_stack/README.md));
   its turns are flushed by PostgreSQL, its locks and streams are as durable as `appendfsync everysec`.

@@ -14,9 +14,10 @@ import time
 
 from .flushes import verify_server
 from .peers import Nginx, SeedsStack
-from .process import BENCH, Program, Server, Skip, need
+from .process import BENCH, PATIENCE_S, Program, Server, Skip, need
 from .row import Row, significant
 
+GENERATOR_BOUND_CORES = 0.95  # of wrk's one thread
 LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "p999_ms")
 ECHO = ("--agent", "echo")
 ON = "on, not verified"  # the same server and journal as in the rows whose flushes are counted; here nobody counted
@@ -104,7 +105,7 @@ def http_echo_64(bench):
 
 
 def measure_side_by_side(bench, row, server, peers):
-    p99 = {name: [] for name in ("ours", *peers)}
+    p99, cores = ({name: [] for name in ("ours", *peers)} for _ in range(2))
     before = None
     for i in range(bench.options.rounds + 1):
         before = before or (server.metrics() if i == 1 else None)
@@ -114,7 +115,11 @@ def measure_side_by_side(bench, row, server, peers):
         row.add(results["ours"]["rate"], **{name: results[name]["rate"] for name in peers})
         for name, result in results.items():
             p99[name].append(result["p99_ms"])
+            cores[name].append(result["cores"])
     row.more.update({f"{name}_p99_ms": significant(sorted(values)[len(values) // 2]) for name, values in p99.items()})
+    used = {name: significant(sorted(values)[len(values) // 2]) for name, values in cores.items()}
+    row.more["wrk_cores"] = used
+    row.more["generator_bound"] = ", ".join(name for name, value in used.items() if value >= GENERATOR_BOUND_CORES) or "none"
     row.more.update(per_turn(server, before))
     checked = closed(bench, server, "--connections", 64, "--conversations", 4096)
     row.more["checked"] = latencies(checked) | {"rate": round(checked["rate"])}
@@ -206,12 +211,16 @@ def conversation_bytes(bench):
 
 # ---- readers ------------------------------------------------------------------------------------------------------------------
 
+STREAM_OPEN = b"HTTP/1.1 200 "
+
+
 class Streams:
-    """Subscribers of conversations, on sockets that are read by one thread, or never."""
+    """Subscribers of conversations, on sockets that are read by one thread, or, once their 200 has come, never. `open` are those that
+    got it."""
 
     def __init__(self, server, paths, is_read):
         host, port = server.http.rsplit(":", 1)
-        self.sockets, self.bytes, self.is_over = [], 0, False
+        self.sockets, self.open, self.bytes, self.is_over = [], 0, 0, False
         for path in paths:
             stream = socket.socket()
             if not is_read:
@@ -219,6 +228,9 @@ class Streams:
             stream.connect((host, int(port)))
             stream.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
             self.sockets.append(stream)
+        for stream in self.sockets:
+            stream.settimeout(PATIENCE_S)
+            self.open += stream.recv(len(STREAM_OPEN), socket.MSG_WAITALL) == STREAM_OPEN
         self.reader = threading.Thread(target=self.read, daemon=True) if is_read else None
         if self.reader:
             self.reader.start()
@@ -250,7 +262,7 @@ def say_once(bench, server, count, name):
 
 
 def idle_streams(bench):
-    """10,000 clients that listen to a conversation of theirs in which nothing happens."""
+    """Clients that listen to a conversation of theirs in which nothing happens."""
     count = 1000 if bench.options.quick else 9500  # one process may open 20,000 descriptors, the server's connections and ours
     row = Row("idle_streams", "T2", "bytes/stream", ON)
     with Server(bench) as server:
@@ -261,9 +273,10 @@ def idle_streams(bench):
         time.sleep(2)
         row.add((server.memory_bytes() - before) / count)
         beside = steady(bench, server)
-        row.is_failed = not (alone["ok"] and beside["ok"])
-        row.more.update(streams=count, p99_ms_without=alone["p99_ms"], p99_ms_with=beside["p99_ms"], p50_ms_without=alone["p50_ms"],
-                        p50_ms_with=beside["p50_ms"], open_on_server=round(server.metrics()["http_connections"]))
+        open_on_server = round(server.metrics()["http_connections"])
+        row.is_failed = not (alone["ok"] and beside["ok"]) or min(streams.open, open_on_server) < count
+        row.more.update(streams=count, streams_opened=streams.open, p99_ms_without=alone["p99_ms"], p99_ms_with=beside["p99_ms"], p50_ms_without=alone["p50_ms"],
+                        p50_ms_with=beside["p50_ms"], open_on_server=open_on_server)
         streams.close()
     bench.done(row)
 
@@ -293,8 +306,8 @@ def slow_readers(bench):
         grown, rate, streams = talk("busy", count)
         row.add(max(0, grown - grown_alone) / count)
         beside = steady(bench, server)
-        row.is_failed |= not (alone["ok"] and beside["ok"])
-        row.more.update(readers=count, turns_per_s_without=round(rate_alone), turns_per_s_with=round(rate), p99_ms_without=alone["p99_ms"],
+        row.is_failed |= not (alone["ok"] and beside["ok"]) or streams.open < count
+        row.more.update(readers=count, readers_opened=streams.open, turns_per_s_without=round(rate_alone), turns_per_s_with=round(rate), p99_ms_without=alone["p99_ms"],
                         p99_ms_with=beside["p99_ms"], still_open=round(server.metrics()["http_connections"]))
         streams.close()
     bench.done(row)
