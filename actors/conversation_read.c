@@ -433,6 +433,8 @@ void conversation_read_request(struct conversation *c, struct actor_context *con
         read_turn_by_id(c, context, msg);
     else if ((*msg)->kind != CONV_SUBSCRIBE)
         read_list(c, context, msg);
+    else if (conversation_services(context)->is_draining) /* CONV_DRAIN may have been there: nobody would end it */
+        conversation_refuse(c, context, msg, ERR_SHUTDOWN, 1, "the server is shutting down");
     else if (c->subscriber_count >= SUBSCRIBERS_MAX)
         conversation_refuse(c, context, msg, ERR_LIMIT, 1, "too many subscribers of this conversation");
     else {

@@ -27,7 +27,8 @@ MUST_USE enum err directory_start(struct worker *worker, struct services *servic
                                   struct error *error);
 /* Wakes the conversations of this shard whose turns a crash or stop left unfinished, WAKES_IN_FLIGHT_MAX at a time. */
 void directory_resume_open(struct worker *worker, struct services *services);
-/* The server ends: subscribers get CONV_END; new messages are refused by services->is_draining. Thread: worker's. */
+/* The server ends: subscribers get CONV_END; new messages and subscribers are refused by services->is_draining. Thread:
+ * worker's. */
 void directory_drain(struct worker *worker, struct services *services);
 /* Frees what the journal may still have been lent when the actors ended: after journal_close, before `services` goes. Accepts
  * NULL. */

@@ -85,7 +85,7 @@ void rpc_server_drain(struct rpc_server *server)
 
 bool rpc_server_is_idle(const struct rpc_server *server)
 {
-    return server->stats.calls == 0 && !tcp_server_has_unsent(&server->tcp);
+    return server->stats.calls == 0 && server->stats.streams == 0 && !tcp_server_has_unsent(&server->tcp);
 }
 
 void rpc_server_get_stats(const struct rpc_server *server, struct rpc_server_stats *ret_stats)

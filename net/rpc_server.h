@@ -93,7 +93,7 @@ MUST_USE enum err rpc_server_listen(struct rpc_server *server, const char *addre
 void rpc_server_address(const struct rpc_server *server, char *ret_text, size_t size);
 /* Stops accepting and taking frames; what is open is answered, then the connections close. */
 void rpc_server_drain(struct rpc_server *server);
-bool rpc_server_is_idle(const struct rpc_server *server); /* no open call and nothing unsent */
+bool rpc_server_is_idle(const struct rpc_server *server); /* no open call, no stream, nothing unsent */
 /* Closes what is open, without a word to the handler, and steps the ring until the kernel has let go of it (at most 0.2 s).
  * Thread: the worker's, e.g. on_stop. Accepts NULL. */
 void rpc_server_destroy(struct rpc_server *server);

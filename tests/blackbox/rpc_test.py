@@ -505,16 +505,18 @@ class Flow(RpcCase):
         self.assertIsNone(idle.call("ping")[0])
         rpc.start("message.send", conversation_id="drain", text="x")
         wait_until(lambda: self.client().get("/v1/conversations/drain").status == 200, what="the message")
-        stream.start("events.subscribe", conversation_id="drain")
+        call = stream.start("events.subscribe", conversation_id="drain")
         self.assertIsNone(stream.receive()[2])
+        self.assertEqual(stream.receive()[1], "event")
         self.server.process.send_signal(signal.SIGTERM)
         self.assertIsNone(idle.receive())
         answer = rpc.receive()
         self.assertIsNone(answer[2])
         self.assertEqual(answer[3]["status"], "completed")
         self.assertIsNone(rpc.receive())
-        while stream.receive():
-            pass
+        frames = list(iter(stream.receive, None))
+        self.assertEqual(frames[-1], [2, "end", [{"subscription": call, "code": "ended"}]])
+        self.assertTrue(all(frame[1] == "event" for frame in frames[:-1]))
         self.server.process.wait(PATIENCE)
         self.assertEqual(self.server.process.returncode, 0)
 

@@ -505,7 +505,7 @@ static void an_abandoned_waiter_gets_nothing_and_its_turn_goes_on(void **state)
     assert_true(world_last(world, copy)->is_duplicate);
 }
 
-static void a_draining_server_takes_no_messages(void **state)
+static void a_draining_server_takes_no_messages_and_no_subscribers(void **state)
 {
     struct world *world = *state;
     world_say(world, "c", "m-1", "x");
@@ -514,8 +514,10 @@ static void a_draining_server_takes_no_messages(void **state)
     world->services.is_draining = true;
     directory_drain(world->worker, &world->services);
     uint64_t token = world_say(world, "c", "m-2", "x");
+    uint64_t late = WORLD_REQUEST(world, CONV_SUBSCRIBE); /* behind the end of the others: nobody would end it */
     world_settle(world);
     assert_refused(world_last(world, token), ERR_SHUTDOWN);
+    assert_refused(world_last(world, late), ERR_SHUTDOWN);
     assert_int_equal(world_last(world, stream)->kind, CONV_END);
     assert_string_not_equal(world_get(world, "c"), "");
 }
@@ -686,7 +688,7 @@ int main(void)
         TEST(a_full_disk_refuses_what_was_not_written_and_heals),
         TEST(nothing_is_acknowledged_after_a_failed_flush),
         TEST(an_abandoned_waiter_gets_nothing_and_its_turn_goes_on),
-        TEST(a_draining_server_takes_no_messages),
+        TEST(a_draining_server_takes_no_messages_and_no_subscribers),
         TEST(a_message_that_crashes_its_conversation_becomes_a_dead_letter),
         TEST(a_persons_message_that_crashes_its_conversation_stays_that_persons),
         TEST(a_conversation_that_fails_again_and_again_is_in_quarantine),

@@ -564,6 +564,29 @@ static void a_drain_answers_what_is_open_and_takes_no_more(void **state)
     assert_true(rpc_server_is_idle(world.servers[0]));
 }
 
+static void end_stream_here(struct worker *worker, void *argument)
+{
+    (void)worker, (void)argument;
+    assert_int_equal(rpc_stream_end(world.servers[0], world.kept[0], "end", NIL), OK);
+}
+
+static void a_drain_waits_for_the_end_of_streams(void **state)
+{
+    (void)state;
+    start_plain();
+    struct sim_client *client = connect_client();
+    int64_t ids[4];
+    ask(client, 1, "stream");
+    assert_int_equal(hear_ids(client, ids, 4), 1);
+    stepped_run(0, drain_here, NULL);
+    assert_false(rpc_server_is_idle(world.servers[0]));
+    stepped_run(0, end_stream_here, NULL);
+    assert_int_equal(hear_ids(client, ids, 4), 1);
+    assert_int_equal(ids[0], -2);
+    assert_true(sim_client_is_closed_by_peer(client));
+    assert_true(rpc_server_is_idle(world.servers[0]));
+}
+
 /* ---- streams -------------------------------------------------------------------------------------------------------------- */
 static void a_stream_notifies_until_it_is_ended(void **state)
 {
@@ -771,6 +794,7 @@ int main(void)
         cmocka_unit_test_teardown(half_closed_clients_get_their_answers, stop),
         cmocka_unit_test_teardown(a_reset_tells_of_every_call_and_stream, stop),
         cmocka_unit_test_teardown(a_drain_answers_what_is_open_and_takes_no_more, stop),
+        cmocka_unit_test_teardown(a_drain_waits_for_the_end_of_streams, stop),
         cmocka_unit_test_teardown(a_stream_notifies_until_it_is_ended, stop),
         cmocka_unit_test_teardown(quiet_streams_hear_a_heartbeat, stop),
         cmocka_unit_test_teardown(a_stream_waits_for_a_slow_reader_and_goes_on, stop),
