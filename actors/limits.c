@@ -63,7 +63,7 @@ bool limits_take(struct limits *limits, enum limit_scope scope, struct slice ten
             *ret_retry_after_ns = from_ns - now_ns + interval_ns - limit->per_ns;
             return false;
         }
-        if (atomic_cas_weak_acq_rel(cell, &seen_ns, from_ns + interval_ns))
+        if (atomic_cas_relaxed(cell, &seen_ns, from_ns + interval_ns))
             return true;
     }
 }

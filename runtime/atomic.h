@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* atomic: the only door to C11 atomics. Every operation names its memory order, so that a reader sees at the call what it
- * pairs with, and so that the schedule explorer can put its own header in the place of this one (tests/explore): it tries the
- * schedules and the values that these orders allow, and shows that none of them is stronger than needed (docs/LOCKFREE.md).
+/* atomic: the door to C11 atomics of the lock-free parts. Every operation names its memory order, so that a reader sees at the
+ * call what it pairs with, and so that the schedule explorer can put its own header in the place of this one (tests/explore): it
+ * tries the schedules and the values that these orders allow, and shows that none of them is stronger than needed. What is not
+ * explored, counters and flags of a few files, is in docs/LOCKFREE.md, "Not explored".
  *
  * There is no fence on purpose: ThreadSanitizer does not model atomic_thread_fence (LLVM issue 52942). Where two threads must
  * not both miss each other (parking), the flag lives in the very word that the other side exchanges: see inbox.h.
