@@ -34,7 +34,8 @@ struct runtime_options {
     uint64_t handler_ns_max;    /* budget of one handler call; 0: 1 s */
     uint64_t watchdog_ns;       /* a worker that makes no progress this long stops the process; 0: 30 s */
     uint32_t spin_us;           /* before blocking; 0: none */
-    /* Actors move to idle workers only while a message takes this long on average; 0: 1 us; UINT64_MAX: never. */
+    /* Actors move to idle workers only while a message or run takes this long on average (the time that a turn's handlers took,
+     * over the messages handled and the runs made in it together); 0: 1 us; UINT64_MAX: never. */
     uint64_t donation_message_ns_min;
     struct ring_options ring;
     /* Product's per-worker parts. on_start runs on the worker's thread before its first turn; a failure stops the start. */
