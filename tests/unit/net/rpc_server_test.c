@@ -32,16 +32,17 @@ static struct {
     /* what the handler saw: of "later" and "stream" */
     struct rpc_call_id kept[KEPT_MAX];
     struct rpc_server *kept_server[KEPT_MAX];
+    enum err stream_result;
     uint32_t kept_count, gone_count, request_count, drained_count;
 } world;
 
-/* "now" is answered with its params, "later" and "large" by the test, "stream" becomes one; notifications are ended at once. */
+/* "now" is answered with its params, "later" and "large" by the test, "stream" becomes one if it may. */
 static void on_request(void *context, struct rpc_server *server, struct rpc_call_id call,
                        const struct rpc_request *request)
 {
     (void)context;
     world.request_count++;
-    if (slice_has_text(request->method, "now") || request->is_notification) {
+    if (slice_has_text(request->method, "now")) {
         assert_int_equal(rpc_respond(server, call, request->params), OK);
         return;
     }
@@ -52,7 +53,7 @@ static void on_request(void *context, struct rpc_server *server, struct rpc_call
     if (slice_has_text(request->method, "large"))
         rpc_call_set_large(server, call);
     if (slice_has_text(request->method, "stream"))
-        assert_int_equal(rpc_stream_start(server, call, NIL), OK);
+        world.stream_result = rpc_stream_start(server, call, NIL);
 }
 
 static void on_gone(void *context, struct rpc_server *server, void *user)
@@ -427,12 +428,19 @@ static void an_answer_too_many_is_refused_and_the_connection_kept(void **state)
 static void a_notification_holds_a_place_and_gets_no_answer(void **state)
 {
     (void)state;
-    start_plain();
+    start(1, NULL, 1, (struct rpc_server_options){.calls_max = 1});
     struct sim_client *client = connect_client();
+    int64_t ids[4];
     say(client, SLICE_LITERAL("\x93\x02\xa5later\x90\x93\x02\xa3now\x90"));
-    assert_int_equal(hear(client).size, 0);
+    ask(client, 5, "now");
+    assert_int_equal(world.request_count, 1);
+    assert_int_equal(stats_of(0).calls, 1);
+    answer_later(0);
+    assert_int_equal(world.request_count, 3);
     assert_int_equal(stats_of(0).notifications, 2);
     assert_int_equal(stats_of(0).calls, 0);
+    assert_int_equal(hear_ids(client, ids, 4), 1);
+    assert_int_equal(ids[0], 5);
 }
 
 static void connections_go_to_the_worker_with_the_fewest(void **state)
@@ -688,12 +696,31 @@ static void streams_are_bounded_a_connection(void **state)
     (void)state;
     start(1, NULL, 1, (struct rpc_server_options){.streams_max = 2});
     struct sim_client *client = connect_client();
+    int64_t ids[4];
     ask(client, 1, "stream");
     ask(client, 2, "stream");
-    ask(client, 3, "later");
+    assert_int_equal(world.stream_result, OK);
+    ask(client, 3, "stream");
+    assert_int_equal(world.stream_result, ERR_LIMIT);
     assert_int_equal(stats_of(0).streams, 2);
-    struct rpc_call_id call = world.kept[2];
-    assert_int_equal(rpc_stream_find(world.servers[0], call, 2).index, world.kept[1].index);
+    assert_int_equal(stats_of(0).calls, 1); /* as open as before */
+    answer_later(2);
+    assert_int_equal(hear_ids(client, ids, 4), 3);
+    assert_int_equal(rpc_stream_find(world.servers[0], world.kept[0], 2).index, world.kept[1].index);
+    ask(connect_client(), 3, "stream");
+    assert_int_equal(world.stream_result, OK); /* another connection's */
+}
+
+static void a_msgid_names_one_stream(void **state)
+{
+    (void)state;
+    start_plain();
+    struct sim_client *client = connect_client();
+    ask(client, 1, "stream");
+    ask(client, 1, "stream");
+    assert_int_equal(world.stream_result, ERR_EXISTS);
+    assert_int_equal(stats_of(0).streams, 1);
+    assert_int_equal(stats_of(0).calls, 1);
 }
 
 /* ---- bytes, faults -------------------------------------------------------------------------------------------------------- */
@@ -801,6 +828,7 @@ int main(void)
         cmocka_unit_test_teardown(a_reader_that_takes_nothing_at_all_is_closed, stop),
         cmocka_unit_test_teardown(a_stream_hears_of_room_before_all_has_left, stop),
         cmocka_unit_test_teardown(streams_are_bounded_a_connection, stop),
+        cmocka_unit_test_teardown(a_msgid_names_one_stream, stop),
         cmocka_unit_test_teardown(the_bytes_are_the_golden_ones, stop),
         cmocka_unit_test_teardown(faults_lose_and_double_nothing, stop),
     };
