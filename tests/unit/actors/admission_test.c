@@ -16,13 +16,16 @@ static int set_up(void **state)
     return 0;
 }
 
-static void fill(struct world *world)
+/* Returns: the token of the last message. */
+static uint64_t fill(struct world *world)
 {
+    uint64_t token = 0;
     for (int i = 0; i < WAITING_MAX; i++) {
         assert_int_equal(admission_check(&world->services), OK);
-        world_say(world, "c", "", "again");
+        token = world_say(world, "c", "", "again");
         world_run(world);
     }
+    return token;
 }
 
 static void it_closes_while_the_disk_stands_still_and_opens_when_it_moves(void **state)
@@ -39,8 +42,11 @@ static void what_a_full_disk_refused_waits_no_more(void **state)
 {
     struct world *world = *state;
     disk_sim_schedule(world->disk, DISK_SIM_FULL, 1, UINT64_MAX);
-    fill(world);
+    uint64_t refused = fill(world);
+    assert_int_equal(admission_check(&world->services), ERR_OVERLOAD);
     world_settle(world);
+    assert_int_equal(world_last(world, refused)->kind, CONV_REFUSED);
+    assert_int_equal(world_last(world, refused)->code, ERR_STORAGE_FULL);
     assert_int_equal(admission_check(&world->services), OK);
     assert_int_equal(journal_appends_waiting(world->journal), 0);
 }
