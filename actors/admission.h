@@ -9,7 +9,8 @@
  * it needs samples, and a disk that hangs gives none.
  *
  * The queue before that one, of a shard's directory, is bounded by its mailbox. Acts (cancel, handoff, ...) and service routes are
- * never refused: messages that say what to leave off shorten the queue.
+ * not asked about here: messages that say what to leave off shorten the queue. A conversation keeps places for acts behind the
+ * ones of messages, and refuses an act only when those are taken too; an erasure never (conversation_act.c).
  */
 #ifndef CIRANDA_ACTORS_ADMISSION_H
 #define CIRANDA_ACTORS_ADMISSION_H

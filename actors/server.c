@@ -2,9 +2,9 @@
 /* server: makes the parts of one process, starts them in order, and ends them in order. Holds no product logic.
  *
  * Order of a start: runtime (rings) and journal (lock, recovery) -> journal threads -> on each worker: outbound HTTP, model
- * gateway, directory, API, HTTP server -> on worker 0: providers first, then the listener once every worker stands -> open
- * conversations resumed. The end runs the other way: the listener closes, what runs may finish until the drain deadline,
- * the workers leave their loops, the journal commits and closes.
+ * gateway, directory, API, HTTP server, RPC, RPC server -> on worker 0: providers first, then the listeners once every worker
+ * stands -> open conversations resumed. The end runs the other way: the listeners close, what runs may finish until the drain
+ * deadline, the workers leave their loops, the journal commits and closes.
  *
  * The two threads of a start (the caller's and the workers') meet in runtime_start; later calls reach the workers as tasks.
  */

@@ -95,11 +95,11 @@ struct ciranda_frame {
     struct ciranda_value params; /* its map */
 };
 
-/* The next answer or notification. `timeout_ms` -1: options.timeout_ms; 0: only what is there. What is held is handed out at once,
- * whether or not all could be sent. An error of the server's that belongs to no call (call 0, is_error) comes before
+/* The next answer or notification. `timeout_ms` -1: options.timeout_ms; 0: only what is there. What is held is handed out at
+ * once, whether or not all could be sent. An error of the server's that belongs to no call (call 0, is_error) comes before
  * CIRANDA_CLOSED. */
 enum ciranda_result ciranda_receive(struct ciranda_client *client, int timeout_ms, struct ciranda_frame *ret_frame);
-/* The answer to `call`; what else comes is kept. Returns: CIRANDA_LIMIT: held_bytes_max are kept, and ciranda_receive makes room. */
+/* The answer to `call`; what else comes is kept. Returns: CIRANDA_LIMIT: held_bytes_max are kept; ciranda_receive makes room. */
 enum ciranda_result ciranda_receive_call(struct ciranda_client *client, uint32_t call, int timeout_ms,
                                          struct ciranda_frame *ret_frame);
 
