@@ -322,6 +322,8 @@ def run_script(bench, file, *arguments):
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
         raise RuntimeError(f"bench/{file} ended with {done.returncode} and no row")
+    if done.returncode:
+        bench.say(f"  {done.stdout.splitlines()[-1]}")
     return lines, done.returncode == 0
 
 
@@ -345,7 +347,7 @@ def overload(bench):
     else notices."""
     need("strace")
     for protocol, hang in (("http", 2), ("rpc", 0)):
-        lines, is_content = run_script(bench, "overload.py", "--protocol", protocol, "--hang", hang)
+        lines, is_content = run_script(bench, "overload.py", "--protocol", protocol, "--hang", hang, "--seconds", 4 if bench.options.quick else 10)
         for line in lines:
             row = Row(f"overload_{line.pop('protocol')}_{line.pop('phase')}", "T2", "turns/s", ON)
             for member in ("rate", "goodput"):
