@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* heads: see heads.h. A chained hash of entries that never move, from slabs. The hash is keyed with random numbers, since
  * clients choose conversation ids. Bound: an entry a key that was appended to since the last sweep began, some 200,000
- * (HEADS_DIRTY_DUE and half of it, in journal_writer.c); 160 bytes each with a key of the usual length. */
+ * (HEADS_DUE and half of it, in journal_writer.c); 160 bytes each with a key of the usual length. */
 #include "storage/heads.h"
 
 #include <pthread.h>
@@ -273,6 +273,11 @@ void heads_publish(struct heads *heads, struct head_entry *entry, uint64_t offse
 uint32_t heads_dirty_count(const struct heads *heads)
 {
     return heads->dirty_count;
+}
+
+uint32_t heads_count(const struct heads *heads)
+{
+    return heads->entry_count;
 }
 
 /* ---- the sweep -------------------------------------------------------------------------------------------------------- */

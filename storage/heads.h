@@ -80,6 +80,7 @@ void heads_publish(struct heads *heads, struct head_entry *entry, uint64_t offse
 bool heads_peek(struct heads *heads, struct slice key, struct record_head *ret_head);
 
 uint32_t heads_dirty_count(const struct heads *heads);
+uint32_t heads_count(const struct heads *heads); /* clean ones, too */
 
 /* ---- the sweep; Thread: writer ---------------------------------------------------------------------------------------- */
 /* Gathers and sorts what is dirty. None may be under way. Returns: ERR_NO_MEMORY. */

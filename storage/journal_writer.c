@@ -27,7 +27,7 @@ enum {
     /* A sweep is due also with this many bytes of records behind the last one's floor, since a start reads them, and with this
      * many heads in memory, since they cost some 20 MB. Half as much of either may come on top while it runs. */
     TAIL_BYTES_DUE = 256 << 20,
-    HEADS_DIRTY_DUE = 1 << 17,
+    HEADS_DUE = 1 << 17,
     SWEEP_HEADS_MIN = 64,    /* heads a transaction while a sweep is under way: costs 0.1 ms beside a flush of some 0.3 */
     SWEEP_HEADS_IDLE = 1024, /* when nobody waits for it */
 };
@@ -147,7 +147,7 @@ enum err writer_enter_head(struct journal *journal, struct slice key, struct hea
 static bool sweep_is_due(const struct journal *journal)
 {
     return journal->writer.lists.first || tail_records(journal) >= journal->tail_records_max / 2 ||
-           journal->writer.tail_bytes >= TAIL_BYTES_DUE || heads_dirty_count(journal->heads) >= HEADS_DIRTY_DUE;
+           journal->writer.tail_bytes >= TAIL_BYTES_DUE || heads_count(journal->heads) >= HEADS_DUE;
 }
 
 /* Between transactions. Without memory there is no sweep for now: it is due again with the next group. */
@@ -560,7 +560,7 @@ bool journal_write_step(struct journal *journal)
     struct writer *writer = &journal->writer;
     counter_add(COUNTER(journal, queued), request_lane_take(&journal->write_lane, &writer->queue));
     bool is_failed = atomic_load_relaxed(&journal->is_failed);
-    bool did = true;
+    bool did = true, has_requests = writer->queue.first != NULL;
     if (is_failed && !writer->queue.first && !writer->lists.first && !writer->erasures.first)
         did = false;
     else if (is_failed)
@@ -574,7 +574,7 @@ bool journal_write_step(struct journal *journal)
     answers_send(journal, &writer->answers);
     /* After the answers have left. */
     if (did && !atomic_load_relaxed(&journal->is_failed)) {
-        if (writer->queue.first)
+        if (has_requests) /* one after each group: under load there is no other time for it */
             (void)erasure_step(journal);
         (void)maintain(journal, false);
     }
@@ -610,7 +610,12 @@ static enum err recover_record(struct journal *journal, const struct record *rec
     enum err err = erasure_covers(journal, record, &is_erased);
     if (err != OK || is_erased)
         return err;
-    /* A damaged summary is told when the record is read whole; that the record exists counts here. */
+    /* That the record exists counts here: its conversation answers as damaged. One whose key is what was damaged leaves its
+     * conversation at the record before, which only this line tells (docs/STORAGE.md, Damage). */
+    if (record->crc != record_crc(record)) {
+        counter_add(COUNTER(journal, corrupt_writer), 1);
+        LOG(LOG_ERROR, "record_corrupt", LOG_UINT("offset", record->offset), LOG_SLICE("key", record->key));
+    }
     (void)summary_decode(record->summary, &summary);
     struct head_entry *entry = heads_find(journal->heads, record->key);
     if (!entry && !(entry = heads_add(journal->heads, record->key, NULL)))

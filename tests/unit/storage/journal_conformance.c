@@ -636,6 +636,31 @@ static void pages_and_loads_do_not_hold_each_other_up(void **state)
     }
 }
 
+/* A group in each step, as under load: the lane is never empty when the writer looks. */
+static void a_long_erasure_ends_under_steady_load(void **state)
+{
+    enum { STEPS_MAX = 20 };
+    struct kit *kit = *state;
+    struct journal_head head = {0}, other = {0};
+    static struct journal_append appends[STEPS_MAX];
+    append_many(kit, "long", &head, 1000, "SECRET-RECORD");
+    struct journal_erase erase = {.key = slice_from_text("long"), .head = &head};
+    KIT_SUBMIT(kit, &erase, MSG_JOURNAL_ERASE);
+    int steps = 0;
+    while (!kit_is_answered(&erase.msg)) {
+        assert_true(steps < STEPS_MAX);
+        appends[steps] = kit_make_append("other", &other, (uint64_t)steps, "x");
+        KIT_SUBMIT(kit, &appends[steps], MSG_JOURNAL_APPEND);
+        (void)journal_write_step(kit->journal);
+        while (worker_step(kit->worker))
+            ;
+        steps++;
+    }
+    assert_int_equal(erase.result, OK);
+    kit_settle(kit);
+    assert_false(kit_file_has(kit, "journal.db", "SECRET"));
+}
+
 /* While a long conversation is erased, others are served, and its key may begin anew. */
 static void a_long_erasure_holds_up_nobody(void **state)
 {
@@ -934,6 +959,7 @@ int journal_conformance_run(const char *name, struct kit *(*make)(void))
         TEST(erased_bytes_are_in_no_file),
         TEST(a_long_listing_holds_up_no_load),
         TEST(pages_and_loads_do_not_hold_each_other_up),
+        TEST(a_long_erasure_ends_under_steady_load),
         TEST(a_long_erasure_holds_up_nobody),
         TEST(an_erasure_cut_short_is_gone_on_with),
         TEST(an_erasure_keeps_its_place_in_the_queue),
