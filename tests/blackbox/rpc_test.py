@@ -487,6 +487,17 @@ class Flow(RpcCase):
             answers += 1
         self.assertGreater(answers, 100)  # and all that was taken is answered, once it reads
 
+    def test_d7_pages_that_nobody_reads_yet_wait_and_are_all_answered(self):
+        self.start()
+        rpc, http = self.connect(), self.client()
+        for _ in range(130):
+            http.say("pages", "x" * 30000)
+        pages = [rpc.start("events.read", conversation_id="pages", limit=1000) for _ in range(20)]  # 20 x 4 MiB
+        wait_until(lambda: self.metric("rpc_requests_total") >= 8 and self.metric("rpc_calls") == 0, what="answers that wait unread")
+        answers = [rpc.receive() for _ in pages]
+        self.assertEqual([answer[1:3] for answer in answers], [[page, None] for page in pages])
+        self.assertTrue(all(answer[3] == answers[0][3] for answer in answers))
+
     def test_half_close_still_gets_its_answers(self):
         self.start()
         rpc = self.connect()
@@ -515,7 +526,9 @@ class Flow(RpcCase):
         self.assertEqual(answer[3]["status"], "completed")
         self.assertIsNone(rpc.receive())
         frames = list(iter(stream.receive, None))
-        self.assertEqual(frames[-1], [2, "end", [{"subscription": call, "code": "ended"}]])
+        code = frames[-1][2][0].get("code")
+        self.assertEqual(frames[-1], [2, "end", [{"subscription": call, "code": code}]])
+        self.assertIn(code, ("ended", "draining"))  # draining: it was still reading the history
         self.assertTrue(all(frame[1] == "event" for frame in frames[:-1]))
         self.server.process.wait(PATIENCE)
         self.assertEqual(self.server.process.returncode, 0)

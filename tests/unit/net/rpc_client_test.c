@@ -234,7 +234,7 @@ static void a_value_of_another_type_is_said_to_be(void **state)
     assert_int_equal(ciranda_element(frame.result, 3, &value), CIRANDA_NOT_FOUND);
 }
 
-/* A server that reads nothing: until the sockets' buffers are full, and the client, with something left to send, is told `end`. */
+/* A server that reads nothing: until the sockets' buffers are full, and the client, with more to send, is told `end`. */
 static void fill_the_socket(enum ciranda_result end)
 {
     static char text[1 << 19];

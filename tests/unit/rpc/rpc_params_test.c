@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reading params costs in proportion to their bytes, whatever they hold, and says of a mistake what a reader can print. The bytes
- * that are passed over are counted where they are: in pack_skip, wrapped by the linker. */
+/* Reading params costs in proportion to their bytes, whatever they hold, and says of a mistake what a reader can print. The
+ * bytes that are passed over are counted where they are: in pack_skip, wrapped by the linker. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
