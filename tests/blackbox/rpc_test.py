@@ -487,7 +487,7 @@ class Flow(RpcCase):
             answers += 1
         self.assertGreater(answers, 100)  # and all that was taken is answered, once it reads
 
-    def test_d7_pages_that_nobody_reads_yet_wait_and_are_all_answered(self):
+    def test_pages_that_nobody_reads_yet_wait_and_are_all_answered(self):
         self.start()
         rpc, http = self.connect(), self.client()
         for _ in range(130):
