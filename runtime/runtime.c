@@ -197,17 +197,20 @@ void runtime_join(struct runtime *runtime)
 
 /* ---- the end ---------------------------------------------------------------------------------------------------------- */
 
-/* What one worker discards may put blocks into the lane of another: until all are empty. */
+/* What one worker discards may put blocks into the lane of another: until all are empty. In each round first all send home what they
+ * hold of others, then all look: who looked before a later one sent would leave it behind, if nobody else had anything. */
 static void discard_lanes(struct runtime *runtime)
 {
     bool did;
     do {
         did = false;
         for (uint32_t i = 0; i < runtime->worker_count; i++) {
-            struct worker *worker = runtime->workers[i];
-            worker_current_ = worker;
-            did |= lane_discard(worker);
-            msg_flush_foreign(worker);
+            worker_current_ = runtime->workers[i];
+            msg_flush_foreign(runtime->workers[i]);
+        }
+        for (uint32_t i = 0; i < runtime->worker_count; i++) {
+            worker_current_ = runtime->workers[i];
+            did |= lane_discard(runtime->workers[i]);
         }
     } while (did);
     worker_current_ = NULL;
