@@ -74,12 +74,9 @@ struct fetch {
     enum fetch_phase phase;
     uint32_t sockets_closing;
     uint64_t started_ns, phase_ns; /* phase_ns: its beginning, or the last piece of the body */
-    uint64_t connect_ns_max, first_byte_ns_max, idle_ns_max, total_ns_max;
-    uint64_t response_bytes_max, received_bytes, head_bytes;
+    struct fetch_request request;  /* its bounds and callbacks: fetch_request_keep */
+    uint64_t received_bytes, head_bytes;
     uint64_t retry_after_ms;
-    void *context;
-    void (*on_data)(void *context, struct fetch_id id, int status, struct slice data);
-    void (*on_done)(void *context, struct fetch_id id, const struct fetch_result *result);
     enum err code; /* code and status: from STOPPING on */
     int status;
     char detail[CURL_ERROR_SIZE]; /* libcurl writes here while RUNNING */
@@ -278,16 +275,16 @@ static enum err code_of(CURLcode code)
 static uint64_t phase_ns_max(const struct fetch *fetch)
 {
     switch (fetch->phase) {
-    case FETCH_CONNECTING: return fetch->connect_ns_max;
-    case FETCH_AWAITING: return fetch->first_byte_ns_max;
+    case FETCH_CONNECTING: return fetch->request.connect_ns_max;
+    case FETCH_AWAITING: return fetch->request.first_byte_ns_max;
     case FETCH_READING: break;
     }
-    return fetch->idle_ns_max;
+    return fetch->request.idle_ns_max;
 }
 
 static uint64_t next_deadline_ns(const struct fetch *fetch)
 {
-    uint64_t total = fetch->started_ns + fetch->total_ns_max;
+    uint64_t total = fetch->started_ns + fetch->request.total_ns_max;
     uint64_t phase = fetch->phase_ns + phase_ns_max(fetch);
     return total < phase ? total : phase;
 }
@@ -303,10 +300,10 @@ static void on_deadline(struct worker *worker, struct timer *timer)
         timer_start(worker, timer, next_deadline_ns(fetch));
         return;
     }
-    bool is_total = now_ns >= fetch->started_ns + fetch->total_ns_max;
+    bool is_total = now_ns >= fetch->started_ns + fetch->request.total_ns_max;
     char detail[64];
     snprintf(detail, sizeof detail, "%s timeout after %" PRIu64 " ms", is_total ? "total" : phases[fetch->phase],
-             (is_total ? fetch->total_ns_max : phase_ns_max(fetch)) / 1000000);
+             (is_total ? fetch->request.total_ns_max : phase_ns_max(fetch)) / 1000000);
     stop(fetch, ERR_TIMEOUT, detail);
 }
 
@@ -388,11 +385,11 @@ static size_t on_body(char *data, size_t unit, size_t size, void *context)
         fetch->phase_ns = clock_mono_ns();
     else
         enter_phase(fetch, FETCH_READING);
-    uint64_t room = fetch->response_bytes_max - fetch->received_bytes;
+    uint64_t room = fetch->request.response_bytes_max - fetch->received_bytes;
     size_t taken = size < room ? size : (size_t)room;
     fetch->received_bytes += taken;
-    if (taken > 0 && fetch->on_data)
-        fetch->on_data(fetch->context, id_of(fetch), response_status(fetch), slice_of(data, taken));
+    if (taken > 0 && fetch->request.on_data)
+        fetch->request.on_data(fetch->request.context, id_of(fetch), response_status(fetch), slice_of(data, taken));
     if (taken < size && fetch->state == FETCH_RUNNING)
         stop(fetch, ERR_LIMIT, "response body too large");
     return size;
@@ -539,8 +536,8 @@ static void tell_ended(struct fetch_client *client)
             .received_bytes = fetch->received_bytes,
         };
         snprintf(result.detail, sizeof result.detail, "%.*s", (int)sizeof result.detail - 1, fetch->detail);
-        void *context = fetch->context;
-        void (*on_done)(void *, struct fetch_id, const struct fetch_result *) = fetch->on_done;
+        void *context = fetch->request.context;
+        void (*on_done)(void *, struct fetch_id, const struct fetch_result *) = fetch->request.on_done;
         set_state(fetch, FETCH_FREE);
         fetch->generation++; /* before the call: from inside it the id is stale, and the place may be used again */
         fetch->next = client->free;
@@ -700,14 +697,7 @@ enum err fetch_start(struct fetch_client *client, const struct fetch_request *as
         .index = fetch->index,
         .generation = fetch->generation,
         .started_ns = clock_mono_ns(),
-        .connect_ns_max = request.connect_ns_max,
-        .first_byte_ns_max = request.first_byte_ns_max,
-        .idle_ns_max = request.idle_ns_max,
-        .total_ns_max = request.total_ns_max,
-        .response_bytes_max = request.response_bytes_max,
-        .context = request.context,
-        .on_data = request.on_data,
-        .on_done = request.on_done,
+        .request = fetch_request_keep(&request),
     };
     fetch->easy = open_stripe(stripe_of(fetch)) ? curl_easy_init() : NULL;
     if (!fetch->easy || !copy_headers(fetch, request.headers) || !set_options(fetch, &request)) {

@@ -28,3 +28,12 @@ enum err fetch_request_complete(const struct fetch_request *request, struct fetc
     ret_complete->response_bytes_max = or_default(request->response_bytes_max, 8 << 20);
     return OK;
 }
+
+struct fetch_request fetch_request_keep(const struct fetch_request *request)
+{
+    struct fetch_request kept = *request;
+    kept.method = kept.url = NULL;
+    kept.headers = NULL;
+    kept.body = (struct slice){0};
+    return kept;
+}

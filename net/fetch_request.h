@@ -10,4 +10,7 @@
 MUST_USE enum err fetch_request_complete(const struct fetch_request *request, struct fetch_request *ret_complete,
                                          struct error *error);
 
+/* Its bounds and callbacks, for as long as it runs; what it lends (method, URL, headers, body) is left out. Thread: any. */
+struct fetch_request fetch_request_keep(const struct fetch_request *request);
+
 #endif

@@ -38,11 +38,8 @@ struct fetch {
     size_t body_sent;
     uint64_t step_ns; /* when the script goes on; UINT64_MAX: never */
     uint64_t started_ns, phase_ns, phase_ns_max;
-    uint64_t first_byte_ns_max, idle_ns_max, total_ns_max, response_bytes_max;
+    struct fetch_request request; /* its bounds and callbacks: fetch_request_keep */
     struct fetch_result result;
-    void *context;
-    void (*on_data)(void *context, struct fetch_id id, int status, struct slice data);
-    void (*on_done)(void *context, struct fetch_id id, const struct fetch_result *result);
 };
 
 struct fetch_client {
@@ -83,7 +80,7 @@ static void set_state(struct fetch *fetch, enum sim_state state)
 
 static uint64_t deadline_ns(const struct fetch *fetch)
 {
-    uint64_t phase = fetch->phase_ns + fetch->phase_ns_max, total = fetch->started_ns + fetch->total_ns_max;
+    uint64_t phase = fetch->phase_ns + fetch->phase_ns_max, total = fetch->started_ns + fetch->request.total_ns_max;
     return phase < total ? phase : total;
 }
 
@@ -132,7 +129,7 @@ static void tell(struct fetch *fetch)
     fetch->next = client->free;
     client->free = fetch;
     client->in_flight--;
-    ended.on_done(ended.context, ended.id, &ended.result);
+    ended.request.on_done(ended.request.context, ended.id, &ended.result);
 }
 
 /* ---- the script ------------------------------------------------------------------------------------------------------- */
@@ -173,7 +170,7 @@ static void arrive(struct fetch *fetch, uint64_t now_ns)
         return;
     }
     provider.seen_count++;
-    enter_phase(fetch, now_ns, fetch->first_byte_ns_max);
+    enter_phase(fetch, now_ns, fetch->request.first_byte_ns_max);
     schedule_step(fetch, now_ns);
     wait_for_next(fetch);
 }
@@ -187,16 +184,16 @@ static void send_piece(struct fetch *fetch, uint64_t now_ns)
     ASSERT(size <= left);
     struct slice piece = slice_of(script->body.data + fetch->body_sent, size);
     fetch->body_sent += size;
-    enter_phase(fetch, now_ns, fetch->idle_ns_max);
+    enter_phase(fetch, now_ns, fetch->request.idle_ns_max);
     fetch->result.status = script->status;
 
-    uint64_t room = fetch->response_bytes_max - fetch->result.received_bytes;
+    uint64_t room = fetch->request.response_bytes_max - fetch->result.received_bytes;
     bool is_over = piece.size > room;
     if (is_over)
         piece.size = (size_t)room;
     fetch->result.received_bytes += piece.size;
-    if (piece.size > 0 && fetch->on_data)
-        fetch->on_data(fetch->context, fetch->id, script->status, piece);
+    if (piece.size > 0 && fetch->request.on_data)
+        fetch->request.on_data(fetch->request.context, fetch->id, script->status, piece);
     if (fetch->state != SIM_PLAYING)
         return; /* cancelled from inside on_data */
     if (is_over) {
@@ -278,13 +275,7 @@ enum err fetch_start(struct fetch_client *client, const struct fetch_request *as
         .started_ns = now_ns,
         .phase_ns = now_ns,
         .phase_ns_max = request.connect_ns_max,
-        .first_byte_ns_max = request.first_byte_ns_max,
-        .idle_ns_max = request.idle_ns_max,
-        .total_ns_max = request.total_ns_max,
-        .response_bytes_max = request.response_bytes_max,
-        .context = request.context,
-        .on_data = request.on_data,
-        .on_done = request.on_done,
+        .request = fetch_request_keep(&request),
     };
     buffer_init(&fetch->body, request.body.size);
     buffer_append_slice(&fetch->body, request.body);
